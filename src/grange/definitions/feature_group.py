@@ -1,0 +1,221 @@
+"""FeatureGroup: a named, versioned table of features, keyed by entities and event time."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from grange.definitions.entity import Entity
+from grange.definitions.expectations import Expectation
+from grange.definitions.references import FeatureSelection, select
+from grange.definitions.sources import Source
+from grange.definitions.transforms import (
+    PythonTransform,
+    SqlTransform,
+    Transform,
+    python_transform,
+    sql_transform,
+)
+from grange.definitions.values import freeze_tags
+from grange.errors import DefinitionError
+from grange.types import Schema, parse_duration
+from grange.types.names import EVENT_TIME, check_column, check_name
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class FeatureGroup:
+    """A named, versioned table of features, keyed by entities and event time, computed from a source.
+
+    Args:
+        name: letters, digits and underscores.
+        entities: whom the features describe; their join keys together are the entity key.
+        source: where raw rows come from.
+        transform: a function from raw rows to feature rows, or SQL over `source`; without one the source's
+            columns are the features. The result must keep the join keys and the time columns.
+        schema: types of the group's columns. Those left out are inferred from the source when the group is
+            first applied, and fixed from then on (PIT-7).
+        ttl: how long a value stays valid, both ends included (PIT-2); None is forever.
+        defaults: by feature, the value that stands in when there is none (ONL-5).
+        expectations: by column, the checks that each materialization makes.
+        online: whether materialize and push load the online store.
+
+    Raises:
+        DefinitionError: any of these contradicts another, or a law.
+    """
+
+    name: str
+    entities: tuple[Entity, ...]
+    source: Source
+    transform: Transform | None
+    schema: Schema
+    ttl: dt.timedelta | None
+    defaults: tuple[tuple[str, Any], ...]
+    expectations: tuple[tuple[str, tuple[Expectation, ...]], ...]
+    online: bool
+    description: str
+    owner: str
+    tags: tuple[tuple[str, str], ...] = field(default=())
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        entities: Sequence[Entity] | Entity,
+        source: Source,
+        transform: Callable[[Any], Any] | Transform | str | None = None,
+        schema: Schema | Mapping[str, Any] | None = None,
+        ttl: str | dt.timedelta | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        expectations: Mapping[str, Expectation | Sequence[Expectation]] | None = None,
+        online: bool = True,
+        description: str = "",
+        owner: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        what = f"feature group {name!r}"
+        set_ = object.__setattr__
+        set_(self, "name", check_name(name, what="feature group"))
+        set_(self, "entities", (entities,) if isinstance(entities, Entity) else tuple(entities))
+        set_(self, "source", source)
+        set_(self, "transform", _as_transform(transform))
+        set_(self, "schema", Schema.of(schema or {}))
+        set_(self, "ttl", None if ttl is None else parse_duration(ttl, what=f"ttl of {what}"))
+        set_(self, "defaults", tuple(sorted((defaults or {}).items())))
+        checks = {
+            column: (check,) if isinstance(check, Expectation) else tuple(check)
+            for column, check in (expectations or {}).items()
+        }
+        set_(self, "expectations", tuple(sorted(checks.items())))
+        set_(self, "online", online)
+        set_(self, "description", description)
+        set_(self, "owner", owner)
+        set_(self, "tags", freeze_tags(tags, what=what))
+        _check_group(self, what)
+
+    @property
+    def join_keys(self) -> tuple[str, ...]:
+        """The columns of the entity key: the entities' join keys, in order, each once."""
+        return tuple(dict.fromkeys(key for entity in self.entities for key in entity.join_keys))
+
+    @property
+    def event_time(self) -> str:
+        """The stored event-time column; a reserved one when rows are always true."""
+        return self.source.event_time or EVENT_TIME
+
+    @property
+    def is_timeless(self) -> bool:
+        """Whether the source has no event time: its rows are always true."""
+        return self.source.event_time is None
+
+    @property
+    def created_time(self) -> str | None:
+        """The stored created-time column, if the source has one."""
+        return self.source.created_time
+
+    @property
+    def key_space(self) -> str:
+        """Where its entity keys live online: groups of the same entities lie together, one read serves all."""
+        return "+".join(entity.name for entity in self.entities)
+
+    def features(self, schema: Schema | None = None) -> Schema:
+        """The feature columns: all but the entity key and the times.
+
+        Args:
+            schema: the fixed schema; without it, what the definition declares.
+        """
+        whole = self.schema if schema is None else schema
+        return whole.without([*self.join_keys, self.event_time, *filter(None, [self.created_time])])
+
+    def select(self, *features: str, **options: Any) -> FeatureSelection:
+        """Some of its features for a view: `weather.select("temp", on={"airport": "origin"}, prefix="origin_")`.
+
+        Takes the keyword arguments of `grange.select`.
+        """
+        return select(self.name, *features, **options)
+
+    def with_schema(self, schema: Schema) -> FeatureGroup:
+        """The same group with its schema fixed."""
+        return _replace(self, schema=schema)
+
+    def with_function(self, transform: PythonTransform) -> FeatureGroup:
+        """The same group with the function of a loaded module in place of the stored text."""
+        return _replace(self, transform=transform)
+
+    def __call__(self, frame: Any) -> Any:
+        """Run the transform function on a frame, as a unit test would."""
+        if isinstance(self.transform, PythonTransform) and self.transform.function is not None:
+            return self.transform.function(frame)
+        raise DefinitionError(f"feature group {self.name!r} has no Python transform to call")
+
+
+def feature_group(
+    *,
+    entities: Sequence[Entity] | Entity,
+    source: Source,
+    name: str | None = None,
+    description: str | None = None,
+    **options: Any,
+) -> Callable[[Callable[[Any], Any]], FeatureGroup]:
+    """Make a feature group of a transform function; its name and docstring become the group's.
+
+    Takes the arguments of `FeatureGroup`, less `transform`.
+    """
+
+    def make(function: Callable[[Any], Any]) -> FeatureGroup:
+        return FeatureGroup(
+            name or function.__name__,
+            entities=entities,
+            source=source,
+            transform=function,
+            description=(function.__doc__ or "").strip() if description is None else description,
+            **options,
+        )
+
+    return make
+
+
+def _as_transform(transform: Any) -> Transform | None:
+    if transform is None or isinstance(transform, PythonTransform | SqlTransform):
+        return transform
+    if isinstance(transform, str):
+        return sql_transform(transform)
+    if callable(transform):
+        return python_transform(transform)
+    raise DefinitionError(f"transform must be a function or SQL text, got {transform!r}")
+
+
+def _replace(group: FeatureGroup, **changes: Any) -> FeatureGroup:
+    copy = object.__new__(FeatureGroup)
+    for name in FeatureGroup.__slots__:
+        object.__setattr__(copy, name, changes.get(name, getattr(group, name)))
+    return copy
+
+
+def _check_group(group: FeatureGroup, what: str) -> None:
+    if not group.entities:
+        raise DefinitionError(f"{what} needs at least one entity")
+    times = [time for time in (group.event_time, group.created_time) if time]
+    clash = [time for time in times if time in group.join_keys]
+    if clash:
+        raise DefinitionError(f"{what}: {clash[0]!r} is both a time column and a join key")
+    if group.is_timeless and group.ttl is not None:
+        raise DefinitionError(
+            f"{what} has a ttl and its source has no event time to count from",
+            try_="name the column: FileSource(..., event_time='...')",
+        )
+    reserved = [*group.join_keys, *times]
+    for column in group.schema.names:
+        if column != EVENT_TIME:
+            check_column(column, what=what)
+    for column, _ in group.defaults:
+        if column in reserved:
+            raise DefinitionError(f"{what}: default for {column!r}, which is part of the key or a time")
+    for column, checks in group.expectations:
+        if not checks or not all(isinstance(check, Expectation) for check in checks):
+            raise DefinitionError(
+                f"{what}: expectations of {column!r} must be expectations",
+                found=repr(checks),
+                try_="expectations={'amount': [gr.greater_than(0)]}",
+            )

@@ -1,0 +1,84 @@
+"""FeatureView: what one model consumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from grange.definitions.references import FeatureSelection, as_selection
+from grange.definitions.sources import RequestSource
+from grange.definitions.values import freeze_tags
+from grange.errors import DefinitionError
+from grange.types.names import check_column, check_name
+
+OnError = Literal["raise", "default"]
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class FeatureView:
+    """What one model consumes: features of several groups, labels, and the columns each request must bring.
+
+    Args:
+        name: letters, digits and underscores; not that of a feature group.
+        features: what to take: `"group"`, `"group:feature"`, `"group@1.0.0:feature"`, `("group", "1.0.0")`,
+            a feature group or view itself, or `gr.select(...)` with other key columns, names or strict time.
+            A view takes over all that view's features.
+        labels: what the model predicts: columns of the spine, or features (`"group:feature"`), which are
+            joined into training data and never served.
+        requests: request sources, whose columns every spine and request must bring.
+        on_error: `raise`, or `default`: in an outage of the online store answer with defaults and nulls,
+            marked degraded (ONL-6).
+    """
+
+    name: str
+    features: tuple[FeatureSelection, ...]
+    labels: tuple[str, ...]
+    requests: tuple[RequestSource, ...]
+    on_error: OnError
+    description: str
+    owner: str
+    tags: tuple[tuple[str, str], ...] = field(default=())
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        features: Sequence[Any],
+        labels: Sequence[str] = (),
+        requests: Sequence[RequestSource] | RequestSource = (),
+        on_error: OnError = "raise",
+        description: str = "",
+        owner: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        what = f"feature view {name!r}"
+        set_ = object.__setattr__
+        set_(self, "name", check_name(name, what="feature view"))
+        if isinstance(features, str):
+            raise DefinitionError(f"{what}: features is a list", try_=f"features=[{features!r}]")
+        set_(self, "features", tuple(as_selection(item) for item in features))
+        if isinstance(labels, str):
+            raise DefinitionError(f"{what}: labels is a list", try_=f"labels=[{labels!r}]")
+        set_(self, "labels", tuple(check_column(label, what=what) for label in labels))
+        set_(self, "requests", (requests,) if isinstance(requests, RequestSource) else tuple(requests))
+        set_(self, "on_error", on_error)
+        set_(self, "description", description)
+        set_(self, "owner", owner)
+        set_(self, "tags", freeze_tags(tags, what=what))
+        if not self.features:
+            raise DefinitionError(f"{what} has no features", try_='features=["group:feature", ...]')
+        if on_error not in get_args(OnError):
+            raise DefinitionError(f"{what}: on_error {on_error!r} is not one of {', '.join(get_args(OnError))}")
+        if len(set(self.labels)) != len(self.labels):
+            raise DefinitionError(f"{what} names a label twice: {', '.join(self.labels)}")
+
+    @property
+    def label_features(self) -> tuple[FeatureSelection, ...]:
+        """The labels that are features of groups."""
+        return tuple(as_selection(label) for label in self.labels if ":" in label)
+
+    @property
+    def spine_labels(self) -> tuple[str, ...]:
+        """The labels that the spine brings."""
+        return tuple(label for label in self.labels if ":" not in label)

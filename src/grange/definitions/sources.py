@@ -1,0 +1,222 @@
+"""Sources: where raw rows come from. Values only; connectors read them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from grange.errors import DefinitionError
+from grange.types import DataType, Schema
+from grange.types.names import check_column, check_name
+
+FileFormat = Literal["parquet", "csv", "jsonl"]
+_SUFFIXES: dict[str, FileFormat] = {
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class FileSource:
+    """Rows in files: Parquet, CSV or JSON Lines; one file, a glob, or a directory of them.
+
+    A relative path is relative to the project (the folder of `grange.toml`). Files are read in the order of
+    their sorted paths; that and the order of rows in a file decide ties that times leave open (PIT-3).
+
+    Args:
+        path: a file, a glob such as `data/*.parquet`, or a directory (read with all folders under it).
+        event_time: the column that says when a row was true. Leave it out for rows that are always true
+            (a table of airports); such a group has no ttl.
+        created_time: the column that says when a row became known.
+        format: `parquet`, `csv` or `jsonl`; by the path's ending when left out.
+        schema: types of raw columns, for formats that carry none: `{"user_id": "string"}` keeps `007` text.
+        separator: of a CSV file; one character.
+
+    Raises:
+        DefinitionError: a format that cannot be told from the path, or a column name that is none.
+    """
+
+    path: str
+    event_time: str | None
+    created_time: str | None
+    format: FileFormat
+    schema: Schema
+    separator: str
+    name: str
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        event_time: str | None = None,
+        created_time: str | None = None,
+        format: FileFormat | None = None,
+        schema: Schema | Mapping[str, Any] | None = None,
+        separator: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        text = os.fspath(path)
+        what = f"source {text!r}"
+        if not text or "\x00" in text:
+            raise DefinitionError("a file source needs a path")
+        found = format or _format_of(text)
+        if found not in get_args(FileFormat):
+            raise DefinitionError(
+                f"{what}: cannot tell the format from the path",
+                found=format or text,
+                try_="say it: FileSource(..., format='parquet'), one of parquet, csv, jsonl",
+            )
+        separator = separator or ("\t" if text.lower().endswith(".tsv") else ",")
+        if len(separator) != 1:
+            raise DefinitionError(f"{what}: separator must be one character, got {separator!r}")
+        set_ = object.__setattr__
+        set_(self, "path", text)
+        set_(self, "event_time", None if event_time is None else check_column(event_time, what=what))
+        set_(self, "created_time", None if created_time is None else check_column(created_time, what=what))
+        set_(self, "format", found)
+        set_(self, "schema", Schema.of(schema or {}))
+        set_(self, "separator", separator)
+        set_(self, "name", name or text)
+        _check_times(self.event_time, self.created_time, what)
+
+
+@dataclass(frozen=True, slots=True, init=False, eq=False)
+class TableSource:
+    """Rows in a frame that this process holds: Polars, pandas, Arrow, Narwhals or a list of dicts.
+
+    The frame is not stored in the registry: another process can read what was materialized from it, and
+    cannot materialize it again. `name` says what it is in listings.
+    """
+
+    name: str
+    frame: Any = field(repr=False)
+    event_time: str | None
+    created_time: str | None
+
+    def __init__(
+        self,
+        frame: Any,
+        *,
+        name: str,
+        event_time: str | None = None,
+        created_time: str | None = None,
+    ) -> None:
+        what = f"source {name!r}"
+        set_ = object.__setattr__
+        set_(self, "name", check_name(name, what="source"))
+        set_(self, "frame", frame)
+        set_(self, "event_time", None if event_time is None else check_column(event_time, what=what))
+        set_(self, "created_time", None if created_time is None else check_column(created_time, what=what))
+        _check_times(event_time, created_time, what)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TableSource):
+            return NotImplemented
+        return self._identity() == other._identity() and (
+            self.frame is other.frame or self.frame is None or other.frame is None
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[str, str | None, str | None]:
+        return self.name, self.event_time, self.created_time
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class PushSource:
+    """Rows that are pushed by the application with `store.push(name, rows)`.
+
+    Args:
+        name: what to push to; every group that reads this source gets the rows.
+        schema: the pushed columns and their types; needed, since there is nothing to infer them from,
+            unless a batch source gives them.
+        event_time: the column that says when a row was true. Needed.
+        created_time: the column that says when a row became known.
+        batch_source: the same rows' older history in files; materialize reads it, then the pushed rows.
+    """
+
+    name: str
+    schema: Schema
+    event_time: str | None
+    created_time: str | None
+    batch_source: FileSource | None
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        event_time: str,
+        schema: Schema | Mapping[str, Any] | None = None,
+        created_time: str | None = None,
+        batch_source: FileSource | None = None,
+    ) -> None:
+        what = f"source {name!r}"
+        set_ = object.__setattr__
+        set_(self, "name", check_name(name, what="source"))
+        set_(self, "schema", Schema.of(schema or {}))
+        set_(self, "event_time", check_column(event_time, what=what))
+        set_(self, "created_time", None if created_time is None else check_column(created_time, what=what))
+        set_(self, "batch_source", batch_source)
+        _check_times(event_time, created_time, what)
+        if not self.schema and batch_source is None:
+            raise DefinitionError(f"{what} needs a schema", try_="PushSource(..., schema={'user_id': 'string', ...})")
+        for time in (event_time, created_time):
+            if self.schema and time and time not in self.schema:
+                raise DefinitionError(f"{what}: its schema lacks the time column {time!r}")
+        if batch_source and (batch_source.event_time, batch_source.created_time) != (
+            event_time,
+            created_time,
+        ):
+            raise DefinitionError(
+                f"{what}: its batch source has other time columns",
+                found=f"event_time={batch_source.event_time!r}, created_time={batch_source.created_time!r}",
+            )
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class RequestSource:
+    """Columns that come with each request (and, for training, with the spine): the basket, the device, the query.
+
+    A feature view that lists one demands its columns, with their types, of every spine and request.
+    """
+
+    name: str
+    schema: Schema
+
+    def __init__(self, name: str, *, schema: Schema | Mapping[str, Any]) -> None:
+        object.__setattr__(self, "name", check_name(name, what="source"))
+        object.__setattr__(self, "schema", Schema.of(schema))
+        if not self.schema:
+            raise DefinitionError(f"request source {name!r} needs a schema")
+
+
+Source = FileSource | TableSource | PushSource
+"""What a feature group is computed from."""
+
+
+def raw_schema(source: Source) -> dict[str, DataType]:
+    """Declared types of the source's raw columns; empty when the source says none."""
+    match source:
+        case FileSource() | PushSource():
+            return {column.name: column.dtype for column in source.schema}
+        case TableSource():
+            return {}
+
+
+def _format_of(path: str) -> FileFormat | None:
+    stem = path.lower().removesuffix(".gz")
+    for suffix, file_format in _SUFFIXES.items():
+        if stem.endswith(suffix):
+            return file_format
+    # a directory, or a glob without an ending: Parquet is what tables are kept in
+    return "parquet" if path.endswith(("/", "*")) or "." not in os.path.basename(path) else None  # noqa: PTH119
+
+
+def _check_times(event_time: str | None, created_time: str | None, what: str) -> None:
+    if event_time is not None and event_time == created_time:
+        raise DefinitionError(f"{what}: event_time and created_time are the same column {event_time!r}")
+    if event_time is None and created_time is not None:
+        raise DefinitionError(f"{what} has a created_time and no event_time", try_="name both, or neither")

@@ -1,0 +1,301 @@
+"""Everything that can go wrong, as one tree.
+
+    GrangeError
+    ├── DefinitionError (ValueError)            a definition contradicts itself or a law
+    │   ├── DurationError                       a ttl or window that is no fixed, positive length
+    │   ├── DuplicateNameError                  one name, two definitions
+    │   ├── CyclicDefinitionError               a view that contains itself
+    │   ├── SchemaError                         columns missing from, or contradicting, a schema
+    │   └── DefinitionLoadError                 a definition module that cannot be imported
+    ├── NotFoundError (LookupError)             a name that means nothing here; carries the closest ones
+    │   ├── UnknownEntityError
+    │   ├── UnknownFeatureGroupError
+    │   ├── UnknownFeatureViewError
+    │   ├── UnknownFeatureError
+    │   ├── UnknownVersionError
+    │   └── UnknownBackendError
+    ├── RequestError (ValueError)               a question that cannot be answered as it was asked
+    │   ├── MissingColumnError                  a join key, time or request column is not there
+    │   ├── KeyTypeError                        a key of another type than the group's (PIT-4)
+    │   └── NameCollisionError                  two output columns would have one name
+    ├── DataError (ValueError)                  rows that contradict what was declared
+    │   ├── SourceError                         a source that cannot be read, or is empty
+    │   ├── ColumnTypeError                     a column that does not fit its declared type (PIT-7)
+    │   ├── ExpectationError                    an expectation with policy "fail" failed
+    │   ├── TransformError                      a transform function raised or returned something else
+    │   └── CorruptStoreError                   a stored file cannot be read back
+    ├── RefusedError                            understood, and not done
+    │   ├── ConflictError                       somebody else is at it; may be retried
+    │   ├── InUseError                          something still depends on it
+    │   └── UnsupportedError                    the chosen backend does not promise this
+    ├── StoreUnavailableError (ConnectionError) an outage; never read as a missing feature (ONL-6)
+    │   └── StorageFullError                    no space left where rows are written
+    ├── ConfigError (ValueError)                grange.toml or its environment overrides
+    └── MissingDependencyError (ImportError)    an extra is not installed; carries the command
+
+Each class has a stable `code`. Each error says what was asked, what was found, the closest valid thing and
+the next command. HTTP statuses and exit codes are mapped at the edge, not here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+
+class GrangeError(Exception):
+    """The root. Catch it to catch everything that Grange raises on purpose.
+
+    Args:
+        message: one line, what went wrong.
+        asked_by: which definition or request asked for it.
+        found: what was there instead.
+        closest: the closest valid names, best first.
+        try_: the next command or the next line of code.
+        details: data for machines (JSON-able), besides the fields above.
+    """
+
+    code: ClassVar[str] = "GRANGE-000"
+    retry: ClassVar[bool] = False
+    """Whether the same call may succeed later without anybody changing anything."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        asked_by: str | None = None,
+        found: str | None = None,
+        closest: Iterable[str] = (),
+        try_: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.asked_by = asked_by
+        self.found = found
+        self.closest = tuple(closest)
+        self.try_ = try_
+        self.details = dict(details or {})
+
+    def hints(self) -> list[tuple[str, str]]:
+        """The lines under the message, as (label, text)."""
+        lines = [("asked by", self.asked_by), ("found", self.found)]
+        lines += [("closest", ", ".join(self.closest) or None), ("try", self.try_)]
+        return [(label, text) for label, text in lines if text]
+
+    def __str__(self) -> str:
+        return "\n".join([self.message, *(f"  {label + ':':<10} {text}" for label, text in self.hints())])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error for machines: the body of `--json` output and of HTTP answers."""
+        details = dict(self.details)
+        for label, text in self.hints():
+            details.setdefault(label.replace(" ", "_"), text)
+        if self.closest:
+            details["closest"] = list(self.closest)
+        return {
+            "code": self.code,
+            "type": type(self).__name__,
+            "message": self.message,
+            "details": details,
+            "retry": self.retry,
+        }
+
+
+class DefinitionError(GrangeError, ValueError):
+    """A definition contradicts itself or a law."""
+
+    code = "GRANGE-100"
+
+
+class DurationError(DefinitionError):
+    """A duration that is zero, negative, malformed, or a calendar length (TIME-2)."""
+
+    code = "GRANGE-101"
+
+
+class DuplicateNameError(DefinitionError):
+    """Two different definitions share one name."""
+
+    code = "GRANGE-102"
+
+
+class CyclicDefinitionError(DefinitionError):
+    """A feature view contains itself, directly or through others."""
+
+    code = "GRANGE-103"
+
+
+class SchemaError(DefinitionError):
+    """Columns are missing from a schema, or contradict it."""
+
+    code = "GRANGE-104"
+
+
+class DefinitionLoadError(DefinitionError):
+    """A definition module could not be imported."""
+
+    code = "GRANGE-105"
+
+
+class NotFoundError(GrangeError, LookupError):
+    """A name that means nothing here."""
+
+    code = "GRANGE-200"
+
+    def __str__(self) -> str:  # LookupError's subclasses would print the repr of their argument
+        return GrangeError.__str__(self)
+
+
+class UnknownEntityError(NotFoundError):
+    """No entity has this name."""
+
+    code = "GRANGE-201"
+
+
+class UnknownFeatureGroupError(NotFoundError):
+    """No feature group has this name."""
+
+    code = "GRANGE-202"
+
+
+class UnknownFeatureViewError(NotFoundError):
+    """No feature view has this name."""
+
+    code = "GRANGE-203"
+
+
+class UnknownFeatureError(NotFoundError):
+    """The feature group exists and has no feature of this name."""
+
+    code = "GRANGE-204"
+
+
+class UnknownVersionError(NotFoundError):
+    """The feature group exists and has no such version."""
+
+    code = "GRANGE-205"
+
+
+class UnknownBackendError(NotFoundError):
+    """No engine, store, connector or registry is registered under this name."""
+
+    code = "GRANGE-206"
+
+
+class RequestError(GrangeError, ValueError):
+    """A question that cannot be answered as it was asked."""
+
+    code = "GRANGE-300"
+
+
+class MissingColumnError(RequestError):
+    """A join key, time or request column is not in the rows that were handed in."""
+
+    code = "GRANGE-301"
+
+
+class KeyTypeError(RequestError, TypeError):
+    """A join key has another type than the feature group's (PIT-4)."""
+
+    code = "GRANGE-302"
+
+
+class NameCollisionError(RequestError):
+    """Two output columns would have the same name."""
+
+    code = "GRANGE-303"
+
+
+class DataError(GrangeError, ValueError):
+    """Rows that contradict what was declared about them."""
+
+    code = "GRANGE-400"
+
+
+class SourceError(DataError):
+    """A source cannot be read, or has no rows where some are needed."""
+
+    code = "GRANGE-401"
+
+
+class ColumnTypeError(DataError):
+    """A column's values do not fit its declared type (PIT-7)."""
+
+    code = "GRANGE-402"
+
+
+class ExpectationError(DataError):
+    """An expectation with policy `fail` does not hold; nothing was written."""
+
+    code = "GRANGE-403"
+
+
+class TransformError(DataError):
+    """A transform function raised, or returned something that is not a frame."""
+
+    code = "GRANGE-404"
+
+
+class CorruptStoreError(DataError):
+    """A stored file cannot be read back. Other versions are untouched."""
+
+    code = "GRANGE-405"
+
+
+class RefusedError(GrangeError):
+    """Understood, and not done."""
+
+    code = "GRANGE-500"
+
+
+class ConflictError(RefusedError):
+    """Somebody else changed or holds the same thing; the call may be retried."""
+
+    code = "GRANGE-501"
+    retry = True
+
+
+class InUseError(RefusedError):
+    """Something still depends on what was to be removed."""
+
+    code = "GRANGE-502"
+
+
+class UnsupportedError(RefusedError):
+    """The chosen backend does not promise this; refused before any work."""
+
+    code = "GRANGE-503"
+
+
+class StoreUnavailableError(GrangeError, ConnectionError):
+    """A store cannot be reached. Never read as a missing feature (ONL-6)."""
+
+    code = "GRANGE-600"
+    retry = True
+
+
+class StorageFullError(StoreUnavailableError):
+    """There is no space left where rows are written; what was stored before is untouched."""
+
+    code = "GRANGE-601"
+
+
+class ConfigError(GrangeError, ValueError):
+    """grange.toml, or an environment override of it, is wrong."""
+
+    code = "GRANGE-700"
+
+
+class MissingDependencyError(GrangeError, ImportError):
+    """An optional package is needed and not installed."""
+
+    code = "GRANGE-800"
+
+
+def closest_names(name: str, candidates: Iterable[str], *, limit: int = 3) -> tuple[str, ...]:
+    """The candidates that look most like `name`, best first; empty when none is near."""
+    by_fold = {candidate.casefold(): candidate for candidate in candidates}
+    matches = difflib.get_close_matches(name.casefold(), by_fold, n=limit, cutoff=0.5)
+    return tuple(by_fold[match] for match in matches)

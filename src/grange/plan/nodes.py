@@ -1,0 +1,239 @@
+"""The plan's nodes: a closed set of frozen values. Engines run them, `explain` prints them, tests compare them.
+
+Every interpreter matches over `Node` and ends in `assert_never`, so that the type checker names the one that
+forgot a new node. A node's rows are those of its docstring, whichever engine runs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from grange.definitions.sources import FileFormat
+from grange.definitions.transforms import Transform
+from grange.types import DataType, Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The rows of files, files in the given order, rows in each file's order."""
+
+    files: tuple[str, ...]
+    """Paths that exist; at least one."""
+    format: FileFormat
+    schema: Schema = Schema()
+    """Types of raw columns that the format does not carry (CSV, JSON Lines); others are inferred."""
+    columns: tuple[str, ...] | None = None
+    """Only these columns, in this order; None is all."""
+    separator: str = ","
+    ordered: bool = False
+    """Whether the rows lie in PIT-3 order already: event time, created time (nulls first), sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Rows that the caller hands to the engine under a name: a spine, a frame, pushed rows."""
+
+    name: str
+    columns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """The rows of several nodes of the same columns, one after another."""
+
+    inputs: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most so many rows, the first ones."""
+
+    input: Node
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """The rows that a user's transform makes of its input."""
+
+    input: Node
+    transform: Transform
+    group: str
+    """The feature group it belongs to, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conform:
+    """The rows with exactly these columns in their canonical types; what does not fit is an error (PIT-7)."""
+
+    input: Node
+    schema: Schema
+    what: str
+    """What is conformed, for messages: `feature group 'weather'`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """The rows with a `__sequence` column (int64) that counts them from `start`, in order."""
+
+    input: Node
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The rows with `start <= column < end`, microseconds UTC; None leaves an end open. A null time is outside."""
+
+    input: Node
+    column: str
+    start: int | None
+    end: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The rows in PIT-3 order: event time, created time with nulls first, sequence, all ascending."""
+
+    input: Node
+    event_time: str
+    created_time: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """One row per entity key, the newest by PIT-3, in no particular order of keys. Null keys are left out (PIT-4)."""
+
+    input: Node
+    keys: tuple[str, ...]
+    event_time: str
+    created_time: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EntityTimes:
+    """Every distinct (entity key, event time) with `start <= event time < end`, by event time then key (PIT-8).
+
+    Columns: the keys, then the event time. Rows with a null in the key are left out.
+    """
+
+    input: Node
+    keys: tuple[str, ...]
+    event_time: str
+    start: int | None
+    end: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One feature column of a point-in-time join."""
+
+    column: str
+    """Its name among the group's stored columns."""
+    name: str
+    """Its name in the result."""
+    dtype: DataType
+    default: object = None
+    """Stands in wherever there would be a null (ONL-5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupJoin:
+    """How one feature group joins onto the spine."""
+
+    group: str
+    version: str
+    rows: Node
+    """Its stored rows: keys, times, features, `__sequence`."""
+    keys: tuple[tuple[str, str], ...]
+    """(column of the spine, column of the group) per join key."""
+    event_time: str
+    created_time: str | None
+    ttl: int | None
+    """Microseconds; None is forever."""
+    exact_matches: bool
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PointInTimeJoin:
+    """The feature columns of every join, one row per spine row, in the spine's order (PIT-1 to PIT-7).
+
+    The spine's own columns are not in the result: the caller lays the features beside the spine it holds,
+    so that nothing an engine does can reorder, retype or drop them.
+    """
+
+    spine: Node
+    """Key columns in the groups' types, and the time column as UTC microseconds."""
+    time: str
+    joins: tuple[GroupJoin, ...]
+    as_known: bool
+    """Whether rows created after the spine's time are invisible (PIT-5)."""
+
+
+Node = (
+    Scan | Input | Concat | Limit | Apply | Conform | Number | Between | Order | Latest | EntityTimes | PointInTimeJoin
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteVersion:
+    """Publish the rows as a version of a feature group in the offline store."""
+
+    group: str
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOnline:
+    """Replace a feature group's state in the online store by the rows."""
+
+    group: str
+    key_space: str
+    store: str
+
+
+Sink = WriteVersion | LoadOnline
+
+
+@dataclass(frozen=True, slots=True)
+class ReadColumn:
+    """One feature of an online vector."""
+
+    column: str
+    name: str
+    dtype: DataType
+    default: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadGroup:
+    """What an online read takes of one feature group."""
+
+    group: str
+    key_space: str
+    keys: tuple[tuple[str, str, DataType], ...]
+    """(column of the request, join key, its type) per join key, in the order the stored key has."""
+    ttl: int | None
+    exact_matches: bool
+    columns: tuple[ReadColumn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPlan:
+    """An online read, resolved once and run many times."""
+
+    groups: tuple[ReadGroup, ...]
+    requests: Schema
+    """Columns that every request must bring, echoed in the vector."""
+    on_error: Literal["raise", "default"]
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a verb will do: a tree of nodes for the engine, then where its rows go."""
+
+    verb: Literal["history", "materialize"]
+    root: Node
+    sinks: tuple[Sink, ...] = ()
