@@ -46,7 +46,8 @@ def run_python(transform: PythonTransform, rows: Rows, *, group: str) -> Rows:
         raise
     except Exception as error:
         raise TransformError(
-            f"feature group {group!r}: transform {transform.name!r} raised {type(error).__name__}: {_first_line(error)}",
+            f"feature group {group!r}: transform {transform.name!r} raised "
+            f"{type(error).__name__}: {_first_line(error)}",
             found=f"source columns: {', '.join(rows.column_names)}",
             details={"group": group, "transform": transform.name},
         ) from error
@@ -61,7 +62,7 @@ def run_sql(transform: SqlTransform, rows: Rows, *, group: str) -> Rows:
         connection.execute("SET preserve_insertion_order = true")
         connection.register("source", rows.arrow)
         try:
-            return Rows(arrow=connection.execute(transform.query).to_arrow_table())
+            return Rows(arrow=connection.sql(transform.query).to_arrow_table())
         except duckdb.Error as error:
             raise TransformError(
                 f"feature group {group!r}: its SQL transform failed: {_first_line(error)}",

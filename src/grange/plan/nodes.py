@@ -7,11 +7,13 @@ forgot a new node. A node's rows are those of its docstring, whichever engine ru
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from grange.definitions.sources import FileFormat
 from grange.definitions.transforms import Transform
 from grange.types import DataType, Schema
+
+NO_SCHEMA: Final = Schema()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Scan:
     files: tuple[str, ...]
     """Paths that exist; at least one."""
     format: FileFormat
-    schema: Schema = Schema()
+    schema: Schema = NO_SCHEMA
     """Types of raw columns that the format does not carry (CSV, JSON Lines); others are inferred."""
     columns: tuple[str, ...] | None = None
     """Only these columns, in this order; None is all."""
