@@ -1,1 +1,113 @@
-"""Grange."""
+"""Grange: a feature store that starts inside one Python process and grows to a cluster.
+
+The tree is the path of the data:
+
+    definitions   what users declare
+    plan          definitions and a request become a plan, a value
+    ports         what a backend must be
+    kernels       the as-of join over arrays
+    engines       run a plan: reference, polars, duckdb
+    connectors    where a source's rows are
+    offline       history                online    latest state per entity key
+    registries    what was applied       serving   request to vector
+    quality       expectations, statistics
+    verbs, store  FeatureStore, where the parts meet
+    cli           the command line       testing   contract suites for backends, ours and yours
+
+Importing this package loads no driver: names are fetched when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from grange.definitions.entity import Entity
+    from grange.definitions.expectations import (
+        Expectation,
+        between,
+        finite,
+        greater_than,
+        greater_than_or_equal,
+        length_between,
+        less_than,
+        less_than_or_equal,
+        matches,
+        not_null,
+        one_of,
+        unique,
+    )
+    from grange.definitions.feature_group import FeatureGroup, feature_group
+    from grange.definitions.feature_view import FeatureView
+    from grange.definitions.references import FeatureSelection, select
+    from grange.definitions.sources import FileSource, PushSource, RequestSource, TableSource
+    from grange.errors import GrangeError
+    from grange.store import FeatureStore
+
+_HOMES = {
+    "definitions.entity": ["Entity"],
+    "definitions.expectations": [
+        "Expectation",
+        "between",
+        "finite",
+        "greater_than",
+        "greater_than_or_equal",
+        "length_between",
+        "less_than",
+        "less_than_or_equal",
+        "matches",
+        "not_null",
+        "one_of",
+        "unique",
+    ],
+    "definitions.feature_group": ["FeatureGroup", "feature_group"],
+    "definitions.feature_view": ["FeatureView"],
+    "definitions.references": ["FeatureSelection", "select"],
+    "definitions.sources": ["FileSource", "PushSource", "RequestSource", "TableSource"],
+    "errors": ["GrangeError"],
+    "store": ["FeatureStore"],
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Entity",
+    "Expectation",
+    "FeatureGroup",
+    "FeatureSelection",
+    "FeatureStore",
+    "FeatureView",
+    "FileSource",
+    "GrangeError",
+    "PushSource",
+    "RequestSource",
+    "TableSource",
+    "__version__",
+    "between",
+    "feature_group",
+    "finite",
+    "greater_than",
+    "greater_than_or_equal",
+    "length_between",
+    "less_than",
+    "less_than_or_equal",
+    "matches",
+    "not_null",
+    "one_of",
+    "select",
+    "unique",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'grange' has no attribute {name!r}")
+    value = getattr(import_module(f"grange.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -135,13 +135,12 @@ class FeatureGroup:
         """
         return select(self.name, *features, **options)
 
-    def with_schema(self, schema: Schema) -> FeatureGroup:
-        """The same group with its schema fixed."""
-        return _replace(self, schema=schema)
-
-    def with_function(self, transform: PythonTransform) -> FeatureGroup:
-        """The same group with the function of a loaded module in place of the stored text."""
-        return _replace(self, transform=transform)
+    def with_(self, **changes: Any) -> FeatureGroup:
+        """The same group with some fields changed, unchecked: a fixed schema, a loaded function, a frame."""
+        copy = object.__new__(FeatureGroup)
+        for name in FeatureGroup.__slots__:
+            object.__setattr__(copy, name, changes.get(name, getattr(self, name)))
+        return copy
 
     def __call__(self, frame: Any) -> Any:
         """Run the transform function on a frame, as a unit test would."""
@@ -184,13 +183,6 @@ def _as_transform(transform: Any) -> Transform | None:
     if callable(transform):
         return python_transform(transform)
     raise DefinitionError(f"transform must be a function or SQL text, got {transform!r}")
-
-
-def _replace(group: FeatureGroup, **changes: Any) -> FeatureGroup:
-    copy = object.__new__(FeatureGroup)
-    for name in FeatureGroup.__slots__:
-        object.__setattr__(copy, name, changes.get(name, getattr(group, name)))
-    return copy
 
 
 def _check_group(group: FeatureGroup, what: str) -> None:

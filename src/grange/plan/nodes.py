@@ -84,8 +84,18 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeless:
+    """The rows with an `__event_time` column in which every row is true since the year 1 (a source without times)."""
+
+    input: Node
+
+
+@dataclass(frozen=True, slots=True)
 class Between:
-    """The rows with `start <= column < end`, microseconds UTC; None leaves an end open. A null time is outside."""
+    """The rows with `start <= column < end`; None leaves an end open. A null is outside.
+
+    The column is a time, its bounds in microseconds UTC; or an integer (`__sequence`).
+    """
 
     input: Node
     column: str
@@ -174,7 +184,19 @@ class PointInTimeJoin:
 
 
 Node = (
-    Scan | Input | Concat | Limit | Apply | Conform | Number | Between | Order | Latest | EntityTimes | PointInTimeJoin
+    Scan
+    | Input
+    | Concat
+    | Limit
+    | Apply
+    | Timeless
+    | Conform
+    | Number
+    | Between
+    | Order
+    | Latest
+    | EntityTimes
+    | PointInTimeJoin
 )
 
 

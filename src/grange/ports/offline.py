@@ -38,6 +38,8 @@ class VersionMeta:
     row_count: int = 0
     min_event_time: dt.datetime | None = None
     max_event_time: dt.datetime | None = None
+    source_rows: int = 0
+    """Source rows have a sequence below this, so that later ones can go on from here."""
     pushed_through: int = PUSHED_FROM
     """Pushed rows with a sequence below this are inside the version."""
     files: tuple[str, ...] = ()
@@ -70,6 +72,7 @@ class VersionMeta:
             "columns": self.schema.to_list(),
             "min_event_time": None if self.min_event_time is None else isoformat(self.min_event_time),
             "max_event_time": None if self.max_event_time is None else isoformat(self.max_event_time),
+            "source_rows": self.source_rows,
             "pushed_through": self.pushed_through,
             "files": list(self.files),
             "size_bytes": self.size_bytes,
@@ -100,6 +103,7 @@ class VersionMeta:
             row_count=data["row_count"],
             min_event_time=moment("min_event_time"),
             max_event_time=moment("max_event_time"),
+            source_rows=data["source_rows"],
             pushed_through=data["pushed_through"],
             files=tuple(data["files"]),
             size_bytes=data["size_bytes"],
@@ -164,6 +168,14 @@ class OfflineStore(Protocol):
             UnknownVersionError: there is no such version, or neither a version nor pushed rows.
             CorruptStoreError: its metadata or files cannot be read.
         """
+        ...
+
+    def pushed(self, group: str) -> Node | None:
+        """All rows ever pushed to a group, in sequence order, those in versions too; None when there are none."""
+        ...
+
+    def next_pushed(self, group: str) -> int:
+        """The sequence number that the next pushed row will get."""
         ...
 
     def publish(self, draft: VersionMeta, rows: Rows, *, now: dt.datetime) -> VersionMeta:

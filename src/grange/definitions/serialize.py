@@ -1,0 +1,247 @@
+"""Definitions as plain JSON-able data and back; and their fingerprints. Nothing is pickled.
+
+A Python transform travels as source text, module path and code hash; read back, it has no function until the
+module that defines it is loaded here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from grange.definitions.entity import Entity
+from grange.definitions.expectations import Expectation
+from grange.definitions.feature_group import FeatureGroup
+from grange.definitions.feature_view import FeatureView
+from grange.definitions.references import FeatureSelection
+from grange.definitions.sources import FileSource, PushSource, RequestSource, Source, TableSource
+from grange.definitions.transforms import PythonTransform, SqlTransform, Transform
+from grange.types import Schema, format_duration, parse_dtype
+from grange.types.time import isoformat, to_utc
+
+Definition = Entity | FeatureGroup | FeatureView
+"""What can be applied."""
+Data = dict[str, Any]
+
+
+def to_data(definition: Definition) -> Data:
+    """A definition as plain data; `from_data` reads it back as an equal value."""
+    match definition:
+        case Entity():
+            return {
+                "join_keys": list(definition.join_keys),
+                "key_types": {key: str(dtype) for key, dtype in definition.key_types},
+                **_about(definition),
+            }
+        case FeatureGroup():
+            return {
+                "entities": [{"name": entity.name, **to_data(entity)} for entity in definition.entities],
+                "source": _source_data(definition.source),
+                "transform": _transform_data(definition.transform),
+                "schema": definition.schema.to_list(),
+                "ttl": None if definition.ttl is None else format_duration(definition.ttl),
+                "defaults": {name: _value_data(value) for name, value in definition.defaults},
+                "expectations": {
+                    column: [check.to_dict() for check in checks] for column, checks in definition.expectations
+                },
+                "online": definition.online,
+                **_about(definition),
+            }
+        case FeatureView():
+            return {
+                "features": [_selection_data(selection) for selection in definition.features],
+                "labels": list(definition.labels),
+                "requests": [{"name": item.name, "schema": item.schema.to_list()} for item in definition.requests],
+                "on_error": definition.on_error,
+                **_about(definition),
+            }
+        case _:
+            assert_never(definition)
+
+
+def entity_from_data(name: str, data: Data) -> Entity:
+    """The inverse of `to_data` for an entity."""
+    types = {key: parse_dtype(text) for key, text in data["key_types"].items()}
+    keys: Any = data["join_keys"]
+    entity = Entity(name, keys, **_about_from(data))
+    object.__setattr__(entity, "key_types", tuple(types.items()))
+    return entity
+
+
+def group_from_data(name: str, data: Data) -> FeatureGroup:
+    """The inverse of `to_data` for a feature group."""
+    return FeatureGroup(
+        name,
+        entities=[entity_from_data(item["name"], item) for item in data["entities"]],
+        source=_source_from(data["source"]),
+        transform=_transform_from(data["transform"]),
+        schema=Schema.from_list(data["schema"]),
+        ttl=data["ttl"],
+        defaults={feature: _value_from(value) for feature, value in data["defaults"].items()},
+        expectations={
+            column: [Expectation.from_dict(check) for check in checks]
+            for column, checks in data["expectations"].items()
+        },
+        online=data["online"],
+        **_about_from(data),
+    )
+
+
+def view_from_data(name: str, data: Data) -> FeatureView:
+    """The inverse of `to_data` for a feature view."""
+    return FeatureView(
+        name,
+        features=[_selection_from(item) for item in data["features"]],
+        labels=data["labels"],
+        requests=[RequestSource(item["name"], schema=Schema.from_list(item["schema"])) for item in data["requests"]],
+        on_error=data["on_error"],
+        **_about_from(data),
+    )
+
+
+def fingerprint(data: Data) -> str:
+    """Hash of a definition's data: what it means, so a transform counts by its code hash, not its layout."""
+    return hashlib.sha256(json.dumps(_meaning(data), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _meaning(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        drop = {"source_text", "module"} if data.get("type") == "python" else set()
+        drop |= {"query"} if data.get("type") == "sql" else set()
+        return {key: _meaning(value) for key, value in data.items() if key not in drop}
+    if isinstance(data, list):
+        return [_meaning(item) for item in data]
+    return data
+
+
+def _about(definition: Definition) -> Data:
+    return {
+        "description": definition.description,
+        "owner": definition.owner,
+        "tags": dict(definition.tags),
+    }
+
+
+def _about_from(data: Data) -> Data:
+    return {key: data[key] for key in ("description", "owner", "tags")}
+
+
+def _source_data(source: Source) -> Data:
+    times = {"name": source.name, "event_time": source.event_time, "created_time": source.created_time}
+    match source:
+        case FileSource():
+            return {
+                "type": "file",
+                "path": source.path,
+                "format": source.format,
+                "schema": source.schema.to_list(),
+                "separator": source.separator,
+                **times,
+            }
+        case TableSource():
+            return {"type": "table", **times}
+        case PushSource():
+            batch = None if source.batch_source is None else _source_data(source.batch_source)
+            return {"type": "push", "schema": source.schema.to_list(), "batch_source": batch, **times}
+        case _:
+            assert_never(source)
+
+
+def _source_from(data: Data) -> Source:
+    times = {"event_time": data["event_time"], "created_time": data["created_time"]}
+    match data["type"]:
+        case "file":
+            return FileSource(
+                data["path"],
+                format=data["format"],
+                schema=Schema.from_list(data["schema"]),
+                separator=data["separator"],
+                name=data["name"],
+                **times,
+            )
+        case "table":
+            return TableSource(None, name=data["name"], **times)
+        case "push":
+            batch = None if data["batch_source"] is None else _source_from(data["batch_source"])
+            assert batch is None or isinstance(batch, FileSource)
+            schema = Schema.from_list(data["schema"])
+            return PushSource(data["name"], schema=schema, batch_source=batch, **times)
+        case other:
+            raise ValueError(f"no source type {other!r}")
+
+
+def _transform_data(transform: Transform | None) -> Data | None:
+    match transform:
+        case None:
+            return None
+        case PythonTransform():
+            return {
+                "type": "python",
+                "name": transform.name,
+                "module": transform.module,
+                "source_text": transform.source_text,
+                "code_hash": transform.code_hash,
+                "frame": transform.frame,
+            }
+        case SqlTransform():
+            return {"type": "sql", "query": transform.query, "code_hash": transform.code_hash}
+        case _:
+            assert_never(transform)
+
+
+def _transform_from(data: Data | None) -> Transform | None:
+    if data is None:
+        return None
+    fields = {key: value for key, value in data.items() if key != "type"}
+    return PythonTransform(**fields) if data["type"] == "python" else SqlTransform(**fields)
+
+
+def _selection_data(selection: FeatureSelection) -> Data:
+    return {
+        "source": selection.source,
+        "features": list(selection.features),
+        "version": selection.version,
+        "on": dict(selection.on),
+        "rename": dict(selection.rename),
+        "prefix": selection.prefix,
+        "exact_matches": selection.exact_matches,
+    }
+
+
+def _selection_from(data: Data) -> FeatureSelection:
+    return FeatureSelection(
+        source=data["source"],
+        features=tuple(data["features"]),
+        version=data["version"],
+        on=tuple(sorted(data["on"].items())),
+        rename=tuple(sorted(data["rename"].items())),
+        prefix=data["prefix"],
+        exact_matches=data["exact_matches"],
+    )
+
+
+def _value_data(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        return {"datetime": isoformat(to_utc(value))}
+    if isinstance(value, dt.date):
+        return {"date": value.isoformat()}
+    if isinstance(value, dt.timedelta):
+        return {"duration": format_duration(value)}
+    return value
+
+
+def _value_from(value: Any) -> Any:
+    from grange.types import parse_duration
+
+    match value:
+        case {"datetime": text}:
+            return to_utc(text)
+        case {"date": text}:
+            return dt.date.fromisoformat(text)
+        case {"duration": text}:
+            return parse_duration(text)
+        case _:
+            return value

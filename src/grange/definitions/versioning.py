@@ -1,0 +1,164 @@
+"""Version numbers: what changed since the last build, and what that makes of its number (VER-1, VER-2).
+
+Pure: schemas and hashes in, a number and its reason out. Four hashes describe a build: content (its rows),
+schema (names and types of its columns), config (entity key, time columns, interval) and code (its transform).
+What is only read by, such as a ttl or a default, changes no stored row and so no version.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from grange.errors import RequestError
+from grange.types import Schema
+from grange.types.durations import to_micros
+from grange.types.names import parse_version
+
+Bump = Literal["initial", "major", "minor", "patch", "explicit"]
+
+FIRST: Final = "1.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What decides a version's number."""
+
+    schema: Schema
+    content_hash: str
+    config_hash: str
+    code_hash: str
+    covers: int = 0
+    """How far the build reaches into rows that arrive beside its source (pushed ones). Reaching further is new
+    data, even when the rows came out the same, for example because an expectation dropped all new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Why a version has its number."""
+
+    bump: Bump
+    reason: str
+    """`first_build`, `removed_columns`, `changed_types`, `added_columns`, `changed_config`, `changed_code`,
+    `changed_data`, `no_readable_version`, or `asked_for` of an explicit version."""
+    details: tuple[str, ...] = ()
+    """The columns it is about, when it is about columns."""
+
+    def to_summary(self) -> tuple[tuple[str, Any], ...]:
+        """As the `change_summary` of a version's metadata has it."""
+        return ("bump_type", self.bump), ("reason", self.reason), ("details", list(self.details))
+
+
+def schema_hash(schema: Schema) -> str:
+    """SHA-256 of the columns' names and types. Neither their order nor their descriptions count (VER-2)."""
+    return _sha256(sorted([column.name, str(column.dtype)] for column in schema))
+
+
+def config_hash(
+    *,
+    entity_keys: Sequence[str],
+    event_time: str,
+    created_time: str | None = None,
+    interval: dt.timedelta | None = None,
+) -> str:
+    """SHA-256 of how a group's rows are keyed and timed; the order of the keys counts (VER-2).
+
+    Args:
+        interval: the grid on which the rows lie; None when they are as of every event.
+    """
+    grid = None if interval is None else to_micros(interval)
+    return _sha256([list(entity_keys), event_time, created_time, grid])
+
+
+def next_version(
+    previous: Iterable[str], latest: Build | None, build: Build, *, explicit: str = ""
+) -> tuple[str, Change] | None:
+    """The number of a build, and why; None when it is identical to the latest, so that there is no new version.
+
+    Columns removed or renamed, or of another type: MAJOR. Columns added, config or code changed: MINOR.
+    New data alone: PATCH. The bump applies to the highest existing version, so that a build after a rollback
+    does not collide with what was rolled back (VER-1).
+
+    Args:
+        previous: every version there is, readable or not, in any order.
+        latest: the version to compare with; None when there is none, or none that can be read.
+        build: the one to number.
+        explicit: the number asked for; it is taken even if nothing changed.
+
+    Raises:
+        RequestError: `explicit` is no version, or not above the highest existing one (VER-2).
+    """
+    highest = max((parsed for text in previous if (parsed := parse_version(text))), default=None)
+    if explicit:
+        return _check_explicit(explicit, highest), Change("explicit", "asked_for")
+    if highest is None:
+        return FIRST, Change("initial", "first_build")
+    if latest is None:
+        # nothing to compare with: promise nothing
+        return _bumped(highest, "major"), Change("major", "no_readable_version")
+    change = _change(latest, build)
+    return None if change is None else (_bumped(highest, change.bump), change)
+
+
+def is_same(one: Build, other: Build) -> bool:
+    """Whether two builds are identical in rows, schema, config, code and reach (VER-1)."""
+    return _change(one, other) is None
+
+
+def _change(old: Build, new: Build) -> Change | None:
+    """The weightiest difference between two builds; None when there is none."""
+    removed = [name for name in old.schema.names if name not in new.schema]
+    retyped = [
+        f"{column.name}: {column.dtype} -> {new.schema[column.name]}"
+        for column in old.schema
+        if new.schema.get(column.name) not in (None, column.dtype)
+    ]
+    added = [name for name in new.schema.names if name not in old.schema]
+    if removed:
+        return Change("major", "removed_columns", tuple(removed))
+    if retyped:
+        return Change("major", "changed_types", tuple(retyped))
+    if added:
+        return Change("minor", "added_columns", tuple(added))
+    if old.config_hash != new.config_hash:
+        return Change("minor", "changed_config")
+    if old.code_hash != new.code_hash:
+        return Change("minor", "changed_code")
+    if (old.content_hash, old.covers) != (new.content_hash, new.covers):
+        return Change("patch", "changed_data")
+    return None
+
+
+def _bumped(version: tuple[int, int, int], bump: Bump) -> str:
+    major, minor, patch = version
+    match bump:
+        case "major":
+            return f"{major + 1}.0.0"
+        case "minor":
+            return f"{major}.{minor + 1}.0"
+        case _:
+            return f"{major}.{minor}.{patch + 1}"
+
+
+def _check_explicit(text: str, highest: tuple[int, int, int] | None) -> str:
+    parsed = parse_version(text)
+    if parsed is None:
+        raise RequestError(f"version {text!r} is not MAJOR.MINOR.PATCH", try_="for example 1.0.0")
+    if highest is not None and parsed <= highest:
+        raise RequestError(
+            f"version {text} is not above the versions there are",
+            found=f"highest is {'.'.join(map(str, highest))}",
+            try_=f"{_bumped(highest, 'patch')}, or leave the version out to have it numbered",
+        )
+    return text
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
+
+
+__all__ = ["FIRST", "Build", "Bump", "Change", "config_hash", "is_same", "next_version", "schema_hash"]

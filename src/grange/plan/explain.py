@@ -1,0 +1,147 @@
+"""Explain: a plan as an indented tree, for people. An interpreter of the same nodes that engines run."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import assert_never
+
+from grange.definitions.transforms import PythonTransform
+from grange.plan.nodes import (
+    Apply,
+    Between,
+    Concat,
+    Conform,
+    EntityTimes,
+    GroupJoin,
+    Input,
+    Latest,
+    Limit,
+    LoadOnline,
+    Node,
+    Number,
+    Order,
+    Plan,
+    PointInTimeJoin,
+    ReadPlan,
+    Scan,
+    Timeless,
+    WriteVersion,
+)
+from grange.types import format_duration
+from grange.types.names import SEQUENCE
+from grange.types.time import from_micros, isoformat
+
+
+def explain(plan: Plan) -> str:
+    """The plan as text: sinks first, then the tree of nodes that feeds them."""
+    lines = [_sink(sink) for sink in plan.sinks]
+    return "\n".join([*lines, *_tree(plan.root, "  " if lines else "")])
+
+
+def explain_read(plan: ReadPlan) -> str:
+    """An online read as text."""
+    lines = [f"read online from {plan.store}"]
+    for group in plan.groups:
+        keys = ", ".join(key if column == key else f"{key}={column}" for column, key, _ in group.keys)
+        strict = "" if group.exact_matches else ", strictly before now"
+        lines.append(f"  {group.group} in {group.key_space!r} by {keys}, {_ttl(group.ttl)}{strict}")
+        lines.append(f"    {', '.join(_as(item.column, item.name) for item in group.columns)}")
+    if plan.requests:
+        lines.append(f"  request columns: {', '.join(plan.requests.names)}")
+    return "\n".join(lines)
+
+
+def _sink(sink: WriteVersion | LoadOnline) -> str:
+    match sink:
+        case WriteVersion():
+            return f"publish a version of {sink.group} in {sink.store}"
+        case LoadOnline():
+            return f"load the latest rows of {sink.group} into {sink.store} ({sink.key_space!r})"
+        case _:
+            assert_never(sink)
+
+
+def _tree(node: Node, indent: str) -> Iterable[str]:
+    yield indent + _line(node)
+    if isinstance(node, PointInTimeJoin):
+        for join in node.joins:
+            yield f"{indent}  {_join(join)}"
+            yield f"{indent}    {', '.join(_as(item.column, item.name) for item in join.outputs)}"
+            yield from _tree(join.rows, indent + "    ")
+    for child in _children(node):
+        yield from _tree(child, indent + "  ")
+
+
+def _children(node: Node) -> tuple[Node, ...]:
+    match node:
+        case Scan() | Input():
+            return ()
+        case Concat():
+            return node.inputs
+        case PointInTimeJoin():
+            return (node.spine,)
+        case _:
+            return (node.input,)
+
+
+def _line(node: Node) -> str:
+    match node:
+        case Scan():
+            more = f" and {len(node.files) - 1} more" if len(node.files) > 1 else ""
+            return f"scan {node.format} {node.files[0]}{more}{', in order' if node.ordered else ''}"
+        case Input():
+            return f"rows handed in as {node.name!r}"
+        case Concat():
+            return f"one after another ({len(node.inputs)})"
+        case Limit():
+            return f"the first {node.rows} rows"
+        case Apply():
+            named = f"{node.transform.name}()" if isinstance(node.transform, PythonTransform) else "SQL"
+            return f"transform of {node.group}: {named}"
+        case Timeless():
+            return "true at every time"
+        case Conform():
+            return f"typed as {node.what}: {', '.join(f'{c.name} {c.dtype}' for c in node.schema)}"
+        case Number():
+            return f"numbered from {node.start}"
+        case Between():
+            return _between(node)
+        case Order():
+            by = [node.event_time, *([node.created_time] if node.created_time else []), SEQUENCE]
+            return f"in order of {', '.join(by)}"
+        case Latest():
+            return f"the newest row per {', '.join(node.keys)}"
+        case EntityTimes():
+            return (
+                f"distinct {', '.join(node.keys)} and {node.event_time}, {_moment(node.start)} to {_moment(node.end)}"
+            )
+        case PointInTimeJoin():
+            known = ", as known then" if node.as_known else ""
+            return f"point-in-time join of {len(node.joins)} group{'s' if len(node.joins) != 1 else ''}{known} onto"
+        case _:
+            assert_never(node)
+
+
+def _between(node: Between) -> str:
+    if node.column == SEQUENCE:
+        return f"{node.column} from {node.start if node.start is not None else 0} up to {node.end}"
+    return f"{node.column} from {_moment(node.start)} up to {_moment(node.end)}"
+
+
+def _join(join: GroupJoin) -> str:
+    keys = ", ".join(f"{key} = {column}" for column, key in join.keys)
+    at = "at or before" if join.exact_matches else "strictly before"
+    return f"{join.group}@{join.version} on {keys}, {join.event_time} {at} the spine's time, {_ttl(join.ttl)}"
+
+
+def _ttl(ttl: int | None) -> str:
+    return "no ttl" if ttl is None else f"ttl {format_duration(dt.timedelta(microseconds=ttl))}"
+
+
+def _as(column: str, name: str) -> str:
+    return column if column == name else f"{column} as {name}"
+
+
+def _moment(micros: int | None) -> str:
+    return "any time" if micros is None else isoformat(from_micros(micros))

@@ -1,0 +1,38 @@
+"""The plan of `get_online_features`: which rows to read and what to take of them. Pure; made once, run often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from grange.plan.bind import BoundFeature, Request
+from grange.plan.nodes import ReadColumn, ReadGroup, ReadPlan
+from grange.types.durations import to_micros
+
+
+def plan_read(request: Request, features: Sequence[BoundFeature], *, store: str) -> ReadPlan:
+    """Read features of the latest stored rows, one vector per requested row (ONL-1 to ONL-6).
+
+    Args:
+        request: its request columns and outage policy.
+        features: what to read, bound; labels are not among them.
+        store: name of the online store.
+    """
+    groups: dict[tuple[object, ...], list[BoundFeature]] = {}
+    for feature in features:
+        groups.setdefault((feature.group.name, feature.keys, feature.selection.exact_matches), []).append(feature)
+    on_error: Literal["raise", "default"] = "default" if request.on_error == "default" else "raise"
+    return ReadPlan(tuple(_read_group(items) for items in groups.values()), request.requests, on_error, store)
+
+
+def _read_group(features: Sequence[BoundFeature]) -> ReadGroup:
+    first = features[0]
+    group = first.group
+    return ReadGroup(
+        group=group.name,
+        key_space=group.key_space,
+        keys=tuple((column, key, group.schema[key]) for column, key in first.keys),
+        ttl=None if group.ttl is None else to_micros(group.ttl),
+        exact_matches=first.selection.exact_matches,
+        columns=tuple(ReadColumn(item.column, item.name, item.dtype, item.default) for item in features),
+    )

@@ -1,0 +1,372 @@
+"""plan and apply: what definitions would change in the registry, and changing it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from grange.definitions.catalog import Catalog
+from grange.definitions.diff import DefinitionChange, compare, describe
+from grange.definitions.feature_group import FeatureGroup
+from grange.definitions.serialize import Data, Definition, fingerprint, to_data
+from grange.definitions.sources import FileSource, PushSource
+from grange.errors import (
+    ConflictError,
+    DefinitionError,
+    DuplicateNameError,
+    InUseError,
+    KeyTypeError,
+    SchemaError,
+    SourceError,
+    closest_names,
+)
+from grange.frames import Rows
+from grange.plan.bind import check_defaults
+from grange.plan.materialize import sample_rows
+from grange.plan.nodes import Input, Limit, Node, Scan
+from grange.ports.registry import Change, Kind, Record, RegistryState
+from grange.types import DataType, Schema
+from grange.types.names import EVENT_TIME
+from grange.types.schema import Column
+from grange.verbs.parts import SOURCE, Parts, catalog_of, record_kind
+
+SAMPLE_ROWS = 10_000
+"""How many raw rows schema inference looks at where a format carries no types."""
+_ATTEMPTS = 5
+_DATETIME = DataType("datetime")
+_DECLARED = "declared"
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyPlan:
+    """What an apply changes (or did change)."""
+
+    changes: tuple[DefinitionChange, ...]
+    revision: int
+    """The revision it starts from; after `apply`, the one it made."""
+    kept: tuple[str, ...] = ()
+    """Applied names that the given definitions do not mention; they stay unless pruned."""
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+    def __str__(self) -> str:
+        if not self.changes:
+            return f"nothing to change, revision {self.revision}"
+        return "\n".join(str(change) for change in self.changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "revision": self.revision,
+            "changes": [change.to_dict() for change in self.changes],
+            "kept": list(self.kept),
+        }
+
+
+def plan(parts: Parts, definitions: Sequence[Definition], *, prune: bool) -> ApplyPlan:
+    """What applying definitions would change. Reads sources' schemas where they are to be inferred; changes nothing.
+
+    Raises:
+        DefinitionError and its kin: the definitions contradict themselves, each other or what is applied.
+        SourceError, SchemaError: a schema is to be inferred and its source cannot be read.
+    """
+    state = parts.registry.state()
+    changes, kept = _prepare(parts, definitions, state, prune)
+    return ApplyPlan(tuple(_describe(change, state) for change in changes), state.revision, kept)
+
+
+def apply(parts: Parts, definitions: Sequence[Definition], *, prune: bool, now: dt.datetime) -> ApplyPlan:
+    """Apply definitions in one transaction; on top of somebody else's apply, if one came between.
+
+    Raises:
+        ConflictError: others kept applying in between, several times in a row.
+        Whatever `plan` raises.
+    """
+    for attempt in range(_ATTEMPTS):
+        state = parts.registry.state()
+        changes, kept = _prepare(parts, definitions, state, prune)
+        described = tuple(_describe(change, state) for change in changes)
+        if not changes:
+            break
+        try:
+            revision = parts.registry.commit(changes, expected_revision=state.revision, now=now)
+        except ConflictError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            continue
+        parts.remember(definitions)
+        return ApplyPlan(described, revision, kept)
+    parts.remember(definitions)
+    return ApplyPlan((), state.revision, kept)
+
+
+def remove(parts: Parts, kind: Kind, name: str, *, now: dt.datetime) -> int:
+    """Take one definition out of the registry; returns the new revision."""
+    for attempt in range(_ATTEMPTS):
+        revision = parts.registry.revision()
+        try:
+            return parts.registry.commit([Change("delete", kind, name, None)], expected_revision=revision, now=now)
+        except ConflictError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _prepare(
+    parts: Parts, definitions: Sequence[Definition], state: RegistryState, prune: bool
+) -> tuple[list[Change], tuple[str, ...]]:
+    given = Catalog.of(definitions)
+    records = {(record.kind, record.name): record for record in state.records}
+    resolved: dict[str, FeatureGroup] = {}
+    declared: dict[str, str] = {}
+    for group in given.groups.values():
+        declared[group.name] = _declared(group)
+        resolved[group.name] = _resolve(parts, group, declared[group.name], records.get(("feature_group", group.name)))
+        _check_group(resolved[group.name])
+    given = Catalog(given.entities, resolved, given.views)
+    applied = catalog_of(state, {})
+    absent = _absent(given, applied)
+    after = given if prune else applied.merged(given)
+    _check_together(after)
+    changes: list[Change] = []
+    everything: list[Definition] = [*given.entities.values(), *given.groups.values(), *given.views.values()]
+    for definition in everything:
+        data = to_data(definition)
+        kind = record_kind(definition)
+        record = Record(kind, definition.name, data, fingerprint(data))
+        if isinstance(definition, FeatureGroup):
+            data[_DECLARED] = declared[definition.name]
+        known = records.get((record.kind, record.name))
+        if known is None:
+            changes.append(Change("create", record.kind, record.name, record))
+        elif known.fingerprint != record.fingerprint:
+            changes.append(Change("update", record.kind, record.name, record))
+    if prune:
+        changes += [Change("delete", kind, name, None) for kind, name in absent]
+        return changes, ()
+    return changes, tuple(name for _, name in absent)
+
+
+def _absent(given: Catalog, applied: Catalog) -> list[tuple[Kind, str]]:
+    absent: list[tuple[Kind, str]] = [("feature_view", name) for name in applied.views if name not in given.views]
+    absent += [("feature_group", name) for name in applied.groups if name not in given.groups]
+    absent += [("entity", name) for name in applied.entities if name not in given.entities]
+    return absent
+
+
+def _describe(change: Change, state: RegistryState) -> DefinitionChange:
+    lines: tuple[str, ...] = ()
+    if change.record is not None:
+        new = _shown(change.record.definition)
+        if change.action == "create":
+            lines = describe(change.kind, new)
+        else:
+            old = next(r.definition for r in state.records if (r.kind, r.name) == (change.kind, change.name))
+            lines = compare(_shown(old), new)
+    return DefinitionChange(change.action, change.kind, change.name, lines)
+
+
+def _shown(data: Data) -> Data:
+    return {key: value for key, value in data.items() if key != _DECLARED}
+
+
+def _declared(group: FeatureGroup) -> str:
+    """Hash of what decides a group's schema: as long as it is the same, the schema stays as it was fixed."""
+    data = to_data(group)
+    return fingerprint({key: data[key] for key in ("entities", "source", "transform", "schema")})
+
+
+def _resolve(parts: Parts, group: FeatureGroup, declared: str, known: Record | None) -> FeatureGroup:
+    """The group with its schema fixed: as it was applied, or else inferred now."""
+    if known is not None and known.definition.get(_DECLARED) == declared:
+        applied = catalog_of(RegistryState(0, (known,)), {}).groups[group.name]
+        changes: dict[str, Any] = {"schema": applied.schema}
+        if isinstance(group.source, FileSource):
+            changes["source"] = applied.source  # with the raw types that were inferred
+        return group.with_(**changes)
+    wanted = _declared_columns(group)
+    try:
+        raw, inputs = _raw_for_inference(parts, group)
+        group = _fix_raw_types(parts, group, raw, inputs)
+        if isinstance(raw, Scan) and isinstance(group.source, FileSource):
+            raw = replace(raw, schema=group.source.schema)
+        found = parts.engine().run(sample_rows(group, raw, rows=SAMPLE_ROWS), inputs)
+    except SourceError:
+        if not _is_whole(group, wanted):
+            raise
+        return group.with_(schema=Schema(tuple(Column(name, dtype) for name, dtype in wanted.items())))
+    return group.with_(schema=_merge(group, found, wanted))
+
+
+def _raw_for_inference(parts: Parts, group: FeatureGroup) -> tuple[Node, dict[str, Rows]]:
+    raw, inputs = parts.raw_rows(group)
+    if isinstance(group.source, PushSource) and group.source.schema:
+        from grange.types.arrow import empty
+
+        return Input(SOURCE), {SOURCE: Rows(arrow=empty(group.source.schema))}
+    assert raw is not None, "a push source without a schema has a batch source"
+    return raw, inputs
+
+
+def _fix_raw_types(parts: Parts, group: FeatureGroup, raw: Node, inputs: Mapping[str, Rows]) -> FeatureGroup:
+    """Formats without types: infer those of the raw columns once, so that every later read sees the same ones."""
+    source = group.source
+    if not isinstance(source, FileSource) or source.format == "parquet":
+        return group
+    from grange.types.arrow import from_arrow_type
+
+    if group.transform is None and isinstance(raw, Scan):
+        known = dict(_declared_columns(group)) | {c.name: c.dtype for c in source.schema}
+        raw = replace(raw, schema=Schema.of({**known}))
+    table = parts.engine().run(Limit(raw, SAMPLE_ROWS), inputs).arrow
+    types = {field.name: from_arrow_type(field.type) for field in table.schema}
+    columns = tuple(Column(name, dtype) for name, dtype in types.items() if dtype is not None)
+    fixed = FileSource(
+        source.path,
+        event_time=source.event_time,
+        created_time=source.created_time,
+        format=source.format,
+        schema=Schema(columns),
+        separator=source.separator,
+        name=source.name,
+    )
+    return group.with_(source=fixed)
+
+
+def _declared_columns(group: FeatureGroup) -> dict[str, DataType]:
+    """What is declared about the group's own columns, wherever it is said."""
+    columns: dict[str, DataType] = {}
+    if group.transform is None and isinstance(group.source, FileSource | PushSource):
+        columns |= {column.name: column.dtype for column in group.source.schema}
+    for entity in group.entities:
+        columns |= entity.dtypes
+    columns |= {column.name: column.dtype for column in group.schema}
+    for time in (group.event_time, group.created_time):
+        if time is not None:
+            columns[time] = _DATETIME
+    return columns
+
+
+def _is_whole(group: FeatureGroup, declared: Mapping[str, DataType]) -> bool:
+    """Whether a declaration says enough to do without looking at rows: keys, and at least one feature."""
+    needed = [*group.join_keys, group.event_time]
+    times = {group.event_time, group.created_time}
+    return (
+        bool(group.schema)
+        and all(name in declared for name in needed)
+        and bool(set(declared) - set(group.join_keys) - times)
+    )
+
+
+def _merge(group: FeatureGroup, found: Rows, declared: Mapping[str, DataType]) -> Schema:
+    """The columns that the source and transform give, in their order, with declared types before inferred ones."""
+    from grange.types.arrow import from_arrow_type
+
+    what = f"feature group {group.name!r}"
+    arrow = found.arrow.schema
+    needed = {"join key": group.join_keys, "event-time column": (group.event_time,)}
+    needed["created-time column"] = (group.created_time,) if group.created_time else ()
+    by = "its transform returns" if group.transform is not None else "its source has"
+    for role, names in needed.items():
+        for name in names:
+            if name not in arrow.names and name != EVENT_TIME:
+                raise SchemaError(
+                    f"{what}: {by} no {role} {name!r}",
+                    found=", ".join(arrow.names) or "no columns at all",
+                    closest=closest_names(name, arrow.names),
+                )
+    for name in declared:
+        if name not in arrow.names:
+            raise SchemaError(
+                f"{what}: {by} no column {name!r}, which is declared",
+                found=", ".join(arrow.names),
+                closest=closest_names(name, arrow.names),
+            )
+    columns = []
+    for field in arrow:
+        dtype = declared.get(field.name) or from_arrow_type(field.type)
+        if dtype is None:
+            raise SchemaError(
+                f"{what}: column {field.name!r} holds only nulls, so its type cannot be inferred",
+                try_=f"declare it: schema={{{field.name!r}: 'float64'}}",
+            )
+        columns.append(Column(field.name, dtype))
+    schema = Schema(tuple(columns))
+    from grange.types.arrow import conform
+
+    conform(found.arrow, schema, what=what)  # what contradicts its declaration fails here, before anything is stored
+    return schema
+
+
+def _check_group(group: FeatureGroup) -> None:
+    what = f"feature group {group.name!r}"
+    for key in group.join_keys:
+        if group.schema[key].key_family is None:
+            raise SchemaError(
+                f"{what}: join key {key!r} is {group.schema[key]}, which has no dependable equality",
+                try_="cast it to an integer or a string in the transform",
+            )
+    columns = group.schema.names
+    if not group.features():
+        raise SchemaError(f"{what} has no features besides its keys and times", found=", ".join(columns))
+    for column, _ in group.expectations:
+        if column not in columns:
+            raise SchemaError(
+                f"{what}: expectation on {column!r}, which is no column of it",
+                found=", ".join(columns),
+                closest=closest_names(column, columns),
+            )
+    check_defaults(group)
+
+
+def _check_together(after: Catalog) -> None:
+    """What only shows once old and new definitions stand together."""
+    both = sorted(after.groups.keys() & after.views.keys())
+    if both:
+        raise DuplicateNameError(f"{both[0]!r} is both a feature group and a feature view", try_="rename one")
+    families: dict[tuple[str, str], tuple[str, str]] = {}
+    for group in after.groups.values():
+        for entity in group.entities:
+            now = after.entities.get(entity.name, entity)
+            if now.join_keys != entity.join_keys:
+                raise DefinitionError(
+                    f"entity {entity.name!r} has join keys {', '.join(now.join_keys)}, and feature group "
+                    f"{group.name!r} was applied with {', '.join(entity.join_keys)}",
+                    try_=f"apply {group.name!r} together with the changed entity",
+                )
+            for key in entity.join_keys:
+                family = group.schema[key].key_family or ""
+                other = families.setdefault((entity.name, key), (family, group.name))
+                if other[0] != family:
+                    raise KeyTypeError(
+                        f"join key {key!r} of entity {entity.name!r} has two types",
+                        found=f"{other[0]} in {other[1]!r}, {family} in {group.name!r}",
+                        try_=f"declare it once: gr.Entity({entity.name!r}, join_keys={{{key!r}: '...'}})",
+                    )
+    after.check()
+
+
+def users_of(catalog: Catalog, group: str) -> tuple[str, ...]:
+    """The views that take features of a group (or of a view), directly."""
+    return tuple(
+        view.name
+        for view in catalog.views.values()
+        if any(item.source == group for item in (*view.features, *view.label_features))
+    )
+
+
+def refuse_if_used(catalog: Catalog, name: str) -> None:
+    """Refuse to remove what views still use.
+
+    Raises:
+        InUseError: names the views.
+    """
+    users = users_of(catalog, name)
+    if users:
+        raise InUseError(
+            f"{name!r} is used by feature view{'s' if len(users) > 1 else ''} {', '.join(map(repr, users))}",
+            try_=f"grange fv delete {users[0]}, or delete with --cascade",
+        )

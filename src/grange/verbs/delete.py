@@ -1,0 +1,70 @@
+"""delete: a definition with everything stored of it, or one version of a group."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from grange.definitions.catalog import Catalog
+from grange.errors import InUseError, NotFoundError, closest_names
+from grange.verbs.apply import refuse_if_used, remove, users_of
+from grange.verbs.parts import Parts
+
+
+def delete(
+    parts: Parts, catalog: Catalog, name: str, *, version: str | None, cascade: bool, now: dt.datetime
+) -> tuple[str, ...]:
+    """Remove a group, view, entity, or a group's version; returns what was removed, for people.
+
+    A group's definition goes first, then its online state, then its history: a crash in between leaves rows that
+    nothing refers to, never a definition whose rows are half gone.
+
+    Raises:
+        NotFoundError: nothing has this name, or the group has no such version.
+        InUseError: feature views still use it, and `cascade` was not asked for; or groups use the entity.
+    """
+    if name in catalog.groups:
+        if version is not None:
+            with parts.offline.lock(name, timeout=parts.lock_timeout):
+                parts.offline.delete(name, version)
+            return (f"version {version} of feature group {name}",)
+        return _delete_group(parts, catalog, name, cascade=cascade, now=now)
+    if name in catalog.views:
+        if not cascade:
+            refuse_if_used(catalog, name)
+        return _delete_views(parts, catalog, name, cascade=cascade, now=now)
+    if name in catalog.entities:
+        users = [group.name for group in catalog.groups.values() if name in {e.name for e in group.entities}]
+        if users:
+            raise InUseError(
+                f"entity {name!r} is used by feature group{'s' if len(users) > 1 else ''} {', '.join(users)}",
+                try_=f"grange fg delete {users[0]}",
+            )
+        remove(parts, "entity", name, now=now)
+        return (f"entity {name}",)
+    everything = [*catalog.groups, *catalog.views, *catalog.entities]
+    raise NotFoundError(f"nothing is called {name!r}", closest=closest_names(name, everything), try_="grange fg list")
+
+
+def _delete_group(parts: Parts, catalog: Catalog, name: str, *, cascade: bool, now: dt.datetime) -> tuple[str, ...]:
+    if not cascade:
+        refuse_if_used(catalog, name)
+    group = catalog.groups[name]
+    removed: list[str] = []
+    for view in users_of(catalog, name):
+        removed += _delete_views(parts, catalog, view, cascade=True, now=now)
+    with parts.offline.lock(name, timeout=parts.lock_timeout):
+        versions = parts.offline.versions(name)
+        remove(parts, "feature_group", name, now=now)
+        parts.online.drop(group.key_space, name)
+        parts.offline.delete(name)
+    parts.local.pop(name, None)
+    return (*removed, f"feature group {name}", *(f"version {version} of feature group {name}" for version in versions))
+
+
+def _delete_views(parts: Parts, catalog: Catalog, name: str, *, cascade: bool, now: dt.datetime) -> tuple[str, ...]:
+    removed: list[str] = []
+    if cascade:
+        for user in users_of(catalog, name):
+            removed += _delete_views(parts, catalog, user, cascade=True, now=now)
+    remove(parts, "feature_view", name, now=now)
+    return (*removed, f"feature view {name}")

@@ -1,0 +1,225 @@
+"""materialize: compute groups' rows from their sources, publish them as versions, load the online store."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grange.definitions.feature_group import FeatureGroup
+from grange.definitions.versioning import config_hash, schema_hash
+from grange.errors import RequestError, SourceError, StoreUnavailableError, UnknownVersionError
+from grange.frames import Rows
+from grange.plan.materialize import STORED, plan_latest, plan_materialize
+from grange.plan.nodes import Plan
+from grange.ports.offline import PUSHED_FROM, VersionMeta
+from grange.ports.registry import Run
+from grange.quality.expectations import Outcome, evaluate
+from grange.serving.load import batches
+from grange.types.names import SEQUENCE
+from grange.types.time import to_micros
+from grange.verbs.parts import Parts
+from grange.verbs.progress import Progress, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Materialized:
+    """What became of one group."""
+
+    group: str
+    version: str
+    rows: int
+    """Rows of the version."""
+    new_version: bool
+    """False when the rows, schema, configuration and code are those of the latest version."""
+    online_rows: int | None
+    """Entity keys loaded online; None when the online store was left alone."""
+    quarantined: int
+    warnings: tuple[str, ...]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "group": self.group,
+            "version": self.version,
+            "rows": self.rows,
+            "new_version": self.new_version,
+            "online_rows": self.online_rows,
+            "quarantined": self.quarantined,
+            "warnings": list(self.warnings),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MaterializeRequest:
+    """What to materialize, and how."""
+
+    start: int | None
+    """Inclusive, microseconds UTC."""
+    end: int | None
+    """Exclusive, microseconds UTC."""
+    engine: str | None
+    online: bool | None
+    """None follows each group's own setting."""
+
+
+def materialize(
+    parts: Parts, groups: Sequence[FeatureGroup], request: MaterializeRequest, *, now: dt.datetime, report: Report
+) -> tuple[Materialized, ...]:
+    """Materialize groups, one after another; the ones before a failing one stay done.
+
+    Raises:
+        SourceError, TransformError, ColumnTypeError, SchemaError, ExpectationError: nothing of that group changed.
+        ConflictError: another process holds the group for longer than the lock timeout.
+        StorageFullError: nothing of that group changed.
+    """
+    if request.start is not None and request.end is not None and request.start >= request.end:
+        raise RequestError("start must be before end (start is included, end is not)")
+    done = []
+    for position, group in enumerate(groups, 1):
+
+        def tell(stage: Any, rows: int | None, group: str = group.name, position: int = position) -> None:
+            report(Progress(group, stage, rows, position, len(groups)))
+
+        with parts.offline.lock(group.name, timeout=parts.lock_timeout):
+            done.append(_materialize(parts, group, request, now, tell))
+    return tuple(done)
+
+
+def plan_of(parts: Parts, group: FeatureGroup, request: MaterializeRequest) -> tuple[Plan, dict[str, Rows]]:
+    """The plan of materializing a group now, and the rows to hand in."""
+    raw, inputs = parts.raw_rows(group)
+    pushed = parts.offline.pushed(group.name)
+    if raw is None and pushed is None:
+        raise SourceError(
+            f"feature group {group.name!r} has nothing to materialize: its source is pushed to, and nothing was",
+            try_=f"store.push({group.source.name!r}, rows)",
+        )
+    latest = _latest(parts, group)
+    ranged = request.start is not None or request.end is not None
+    previous = parts.offline.snapshot(group.name, latest.version).rows if latest and ranged else None
+    plan = plan_materialize(
+        group,
+        raw,
+        previous=previous,
+        pushed=pushed,
+        first_sequence=latest.source_rows if latest and ranged else 0,
+        pushed_from=PUSHED_FROM,
+        start=request.start,
+        end=request.end,
+        offline=parts.offline_name,
+        online=parts.online_name if _loads_online(group, request) else None,
+    )
+    return plan, inputs
+
+
+def load_online(parts: Parts, group: FeatureGroup, stored: Rows, *, engine: str | None, now: dt.datetime) -> int:
+    """Replace a group's online state by its newest rows that are true at `now`; returns the entity keys loaded.
+
+    The caller holds the group's lock, so that no push comes in between.
+    """
+    latest = parts.engine(engine).run(plan_latest(group, now=to_micros(now)), {STORED: stored})
+    columns = group.features()
+    loaded = batches(
+        latest,
+        keys=tuple((key, group.schema[key]) for key in group.join_keys),
+        event_time=group.event_time,
+        created_time=group.created_time,
+        columns=columns,
+    )
+    return parts.online.load(group.key_space, group.name, columns.names, loaded)
+
+
+def draft_of(group: FeatureGroup, *, source: str) -> VersionMeta:
+    """The metadata of a group's next version, still without number and content."""
+    return VersionMeta(
+        name=group.name,
+        version="",
+        schema=group.schema,
+        entity_keys=group.join_keys,
+        event_time=group.event_time,
+        created_time=group.created_time,
+        schema_hash=schema_hash(group.schema),
+        config_hash=config_hash(group),
+        code_hash="" if group.transform is None else group.transform.code_hash,
+        source=source,
+    )
+
+
+def check(group: FeatureGroup, rows: Rows) -> Outcome:
+    """Evaluate a group's expectations; policy `fail` raises.
+
+    Raises:
+        ExpectationError: names the checks that failed, how often, and the first values.
+    """
+    outcome = evaluate(rows, group.expectations)
+    outcome.raise_failures(f"feature group {group.name!r}")
+    return outcome
+
+
+def _materialize(
+    parts: Parts, group: FeatureGroup, request: MaterializeRequest, now: dt.datetime, tell: Any
+) -> Materialized:
+    began = time.perf_counter()
+    tell("read", None)
+    plan, inputs = plan_of(parts, group, request)
+    rows = parts.engine(request.engine).run(plan.root, inputs)
+    tell("check", len(rows))
+    outcome = check(group, rows)
+    kept = outcome.kept(rows)
+    before = _latest(parts, group)
+    if outcome.dropped:
+        parts.offline.quarantine(group.name, outcome.quarantine(rows), now=now)
+    tell("write", len(kept))
+    meta = parts.offline.publish(_filled(parts, group, kept, outcome), kept, now=now)
+    online_rows = None
+    if _loads_online(group, request):
+        tell("load", meta.row_count)
+        try:
+            online_rows = load_online(parts, group, kept, engine=request.engine, now=now)
+        except StoreUnavailableError as error:
+            error.details["version"] = meta.version
+            error.try_ = f"version {meta.version} is stored; load it: grange materialize {group.name}"
+            raise
+    tell("done", meta.row_count)
+    seconds = time.perf_counter() - began
+    new = before is None or before.version != meta.version
+    result = Materialized(
+        group.name, meta.version, meta.row_count, new, online_rows, outcome.dropped, outcome.warnings(), seconds
+    )
+    ended = now + dt.timedelta(seconds=seconds)
+    parts.registry.record_run(
+        Run(group.name, meta.version, "materialize", now, ended, meta.row_count, result.to_dict())
+    )
+    return result
+
+
+def _filled(parts: Parts, group: FeatureGroup, rows: Rows, outcome: Outcome) -> VersionMeta:
+    """The draft with what only the rows know: how far the sequences of source rows and pushed rows go.
+
+    Pushed rows that went to quarantine are not pending any more, so `pushed_through` is the store's count.
+    """
+    import pyarrow.compute as pc
+
+    sequence = rows.select([SEQUENCE]).arrow.column(0)
+    newest = pc.max(pc.filter(sequence, pc.less(sequence, PUSHED_FROM))).as_py()
+    return draft_of(group, source=group.source.name).with_(
+        source_rows=0 if newest is None else newest + 1,
+        pushed_through=parts.offline.next_pushed(group.name),
+        quarantined=outcome.dropped,
+    )
+
+
+def _latest(parts: Parts, group: FeatureGroup) -> VersionMeta | None:
+    try:
+        return parts.offline.meta(group.name)
+    except UnknownVersionError:
+        return None
+
+
+def _loads_online(group: FeatureGroup, request: MaterializeRequest) -> bool:
+    return group.online if request.online is None else request.online
