@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, assert_never
 
 from grange.definitions.transforms import FrameKind, PythonTransform, SqlTransform, Transform
@@ -69,6 +70,26 @@ def run_sql(transform: SqlTransform, rows: Rows, *, group: str) -> Rows:
                 found=f"source columns: {', '.join(rows.column_names)}",
                 details={"group": group, "query": transform.query},
             ) from error
+
+
+def query_sql(query: str, *, project: Path) -> Rows:
+    """The rows of a caller's own SELECT, in DuckDB; relative file names are relative to the project.
+
+    Raises:
+        RequestError: the query fails, or is no single query.
+    """
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET file_search_path = ?", [str(project)])
+        try:
+            relation = connection.sql(query)
+            if relation is None:
+                raise RequestError("a spine's query must return rows", found=query.strip(), try_="SELECT ...")
+            return Rows(arrow=relation.to_arrow_table())
+        except duckdb.Error as error:
+            raise RequestError(f"the spine's query failed: {_first_line(error)}", found=query.strip()) from error
 
 
 def _hand_out(frame: FrameKind, rows: Rows) -> Any:

@@ -181,7 +181,8 @@ class Catalog:
         """
         for view in self.views.values():
             asked_by = f"feature view {view.name!r}"
-            for selection in (*self.expand(view.features, asked_by=asked_by), *view.label_features):
+            expanded = self._expand(view.features, asked_by, (view.name,))
+            for selection in (*expanded, *view.label_features):
                 self.check_selection(selection, asked_by=asked_by)
             self.requests(view)
 

@@ -144,7 +144,9 @@ def draft_of(group: FeatureGroup, *, source: str) -> VersionMeta:
         event_time=group.event_time,
         created_time=group.created_time,
         schema_hash=schema_hash(group.schema),
-        config_hash=config_hash(group),
+        config_hash=config_hash(
+            entity_keys=group.join_keys, event_time=group.event_time, created_time=group.created_time
+        ),
         code_hash="" if group.transform is None else group.transform.code_hash,
         source=source,
     )

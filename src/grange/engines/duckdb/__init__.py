@@ -1,1 +1,1 @@
-"""duckdb"""
+"""The `duckdb` engine: plans as SQL, rows larger than memory."""

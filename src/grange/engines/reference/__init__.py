@@ -1,1 +1,1 @@
-"""reference"""
+"""The `reference` engine: plain Python, slow and obvious, the oracle of every suite."""

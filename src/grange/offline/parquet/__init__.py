@@ -1,1 +1,1 @@
-"""parquet"""
+"""The `parquet` offline store: versions in folders of Parquet files."""
