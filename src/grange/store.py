@@ -46,7 +46,7 @@ class FeatureStore:
         project: the project's folder. Without it `grange.toml` is looked for here and above.
         config: a loaded configuration, instead of `project` and `overrides`.
         overrides: settings that take precedence: `engine="duckdb"`, `online="memory"`,
-            `offline={"root": "/data/history"}`.
+            `offline={"path": "/data/history"}`.
 
     Safe to use from several threads. Use it as a context manager, or `close()` it.
 
@@ -65,10 +65,10 @@ class FeatureStore:
         self._parts = Parts(
             project=config.root,
             engine_name=config.engine,
-            open_registry=lambda: _open("registries", config.registry),
-            open_offline=lambda: _open("offline_stores", config.offline),
-            open_online=lambda: _open("online_stores", config.online),
-            load_definitions=lambda: load_definitions(config, config.root),
+            open_registry=lambda: _open("registries", config.registry, config.root),
+            open_offline=lambda: _open("offline_stores", config.offline, config.root),
+            open_online=lambda: _open("online_stores", config.online, config.root),
+            load_definitions=lambda: load_definitions(config, config.root) if _has_modules(config) else (),
             lock_timeout=config.lock_timeout.total_seconds(),
             offline_name=config.offline.type,
             online_name=config.online.type,
@@ -385,8 +385,14 @@ def _names_store(key: str, value: Any) -> bool:
     return key in ("offline", "online", "registry") and isinstance(value, str)
 
 
-def _open(port: Port, config: StoreConfig) -> Any:
-    return create(port, config.type, config.options)
+def _has_modules(config: Config) -> bool:
+    """Whether the project has definition modules: it names them, or has one of the default name."""
+    named = config.origin("definitions") != "default"
+    return named or any((config.root / entry).exists() for entry in config.definitions)
+
+
+def _open(port: Port, config: StoreConfig, root: Path) -> Any:
+    return create(port, config.type, {"root": root, **config.options})
 
 
 def _micros(value: Moment | None, what: str) -> int | None:

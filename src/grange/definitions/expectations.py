@@ -5,14 +5,13 @@ Nulls (and nothing else) pass every check but `not_null`; a float NaN is a value
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from grange.definitions.values import from_plain, to_plain
 from grange.errors import DefinitionError
-from grange.types.time import isoformat, to_utc
 
 Policy = Literal["fail", "drop", "warn"]
 """What happens to rows that fail: nothing is written; they go to quarantine; they stay and are reported."""
@@ -46,14 +45,14 @@ class Expectation:
             raise DefinitionError(f"policy {self.policy!r} is not one of {', '.join(get_args(Policy))}")
 
     def __str__(self) -> str:
-        shown = ", ".join(str(_plain(argument)) for argument in self.arguments)
+        shown = ", ".join(map(str, self.arguments))
         return f"{self.kind}({shown})" if self.arguments else self.kind
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` reads it back."""
         return {
             "kind": self.kind,
-            "arguments": [_plain(item) for item in self.arguments],
+            "arguments": [to_plain(item) for item in self.arguments],
             "policy": self.policy,
         }
 
@@ -62,7 +61,7 @@ class Expectation:
         """The inverse of `to_dict`."""
         if data["kind"] not in get_args(Kind):
             raise DefinitionError(f"no expectation {data['kind']!r}", try_=f"one of: {', '.join(get_args(Kind))}")
-        return cls(data["kind"], tuple(_revive(item) for item in data["arguments"]), data["policy"])
+        return cls(data["kind"], tuple(from_plain(item) for item in data["arguments"]), data["policy"])
 
 
 def not_null(*, policy: Policy = "fail") -> Expectation:
@@ -129,21 +128,3 @@ def length_between(low: int, high: int, *, policy: Policy = "fail") -> Expectati
 def finite(*, policy: Policy = "fail") -> Expectation:
     """No float is NaN or infinite."""
     return Expectation("finite", policy=policy)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dt.datetime):
-        return {"datetime": isoformat(to_utc(value))}
-    if isinstance(value, dt.date):
-        return {"date": value.isoformat()}
-    return value
-
-
-def _revive(value: Any) -> Any:
-    match value:
-        case {"datetime": text}:
-            return to_utc(text)
-        case {"date": text}:
-            return dt.date.fromisoformat(text)
-        case _:
-            return value

@@ -6,7 +6,6 @@ module that defines it is loaded here.
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping
@@ -19,8 +18,8 @@ from grange.definitions.feature_view import FeatureView
 from grange.definitions.references import FeatureSelection
 from grange.definitions.sources import FileSource, PushSource, RequestSource, Source, TableSource
 from grange.definitions.transforms import PythonTransform, SqlTransform, Transform
+from grange.definitions.values import from_plain, to_plain
 from grange.types import Schema, format_duration, parse_dtype
-from grange.types.time import isoformat, to_utc
 
 Definition = Entity | FeatureGroup | FeatureView
 """What can be applied."""
@@ -43,7 +42,7 @@ def to_data(definition: Definition) -> Data:
                 "transform": _transform_data(definition.transform),
                 "schema": definition.schema.to_list(),
                 "ttl": None if definition.ttl is None else format_duration(definition.ttl),
-                "defaults": {name: _value_data(value) for name, value in definition.defaults},
+                "defaults": {name: to_plain(value) for name, value in definition.defaults},
                 "expectations": {
                     column: [check.to_dict() for check in checks] for column, checks in definition.expectations
                 },
@@ -80,7 +79,7 @@ def group_from_data(name: str, data: Data) -> FeatureGroup:
         transform=_transform_from(data["transform"]),
         schema=Schema.from_list(data["schema"]),
         ttl=data["ttl"],
-        defaults={feature: _value_from(value) for feature, value in data["defaults"].items()},
+        defaults={feature: from_plain(value) for feature, value in data["defaults"].items()},
         expectations={
             column: [Expectation.from_dict(check) for check in checks]
             for column, checks in data["expectations"].items()
@@ -221,27 +220,3 @@ def _selection_from(data: Data) -> FeatureSelection:
         prefix=data["prefix"],
         exact_matches=data["exact_matches"],
     )
-
-
-def _value_data(value: Any) -> Any:
-    if isinstance(value, dt.datetime):
-        return {"datetime": isoformat(to_utc(value))}
-    if isinstance(value, dt.date):
-        return {"date": value.isoformat()}
-    if isinstance(value, dt.timedelta):
-        return {"duration": format_duration(value)}
-    return value
-
-
-def _value_from(value: Any) -> Any:
-    from grange.types import parse_duration
-
-    match value:
-        case {"datetime": text}:
-            return to_utc(text)
-        case {"date": text}:
-            return dt.date.fromisoformat(text)
-        case {"duration": text}:
-            return parse_duration(text)
-        case _:
-            return value

@@ -24,7 +24,8 @@ class Descriptor:
 
     name: str
     factory: Callable[..., Any]
-    """Makes the backend. Stores and registries take their options as keywords; `root` is the project's folder."""
+    """Makes the backend. Stores and registries take their options as keywords, and `root`, the project's folder,
+    which relative paths are relative to."""
     summary: str
     """One line for listings."""
     options: Mapping[str, str] = field(default_factory=dict)

@@ -90,6 +90,8 @@ class Registry(Protocol):
 
         Raises:
             ConflictError: somebody committed since; nothing changed. Read the state again and retry.
+            RequestError: creates what is there, updates or deletes what is not, or a definition that is no strict
+                JSON; nothing changed.
         """
         ...
 
@@ -102,7 +104,7 @@ class Registry(Protocol):
         ...
 
     def runs(self, group: str | None = None, limit: int = 100) -> tuple[Run, ...]:
-        """The newest runs, newest first."""
+        """The newest runs: by their end, then the last recorded first."""
         ...
 
     def close(self) -> None:

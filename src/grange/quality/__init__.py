@@ -1,1 +1,1 @@
-"""quality"""
+"""What can be said of rows: expectations that hold or not, and statistics."""

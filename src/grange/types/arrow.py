@@ -229,6 +229,9 @@ def _cast(values: pa.ChunkedArray, dtype: DataType, target: pa.DataType) -> pa.C
         return days.cast(pa.timestamp("us")).cast(target)
     if dtype.kind == "duration":
         return values.cast(target, safe=False)
+    if dtype.kind == "decimal" and pa.types.is_integer(arrow):
+        # by way of a decimal that has room for every integer: Arrow looks at the types, what matters is the values
+        return values.cast(pa.decimal256(76, dtype.scale)).cast(target)
     if dtype.kind == "float32" and pa.types.is_floating(arrow):
         return values.cast(target, safe=False)  # rounding to the declared precision is what float32 means
     return values.cast(target)

@@ -218,11 +218,13 @@ def _fix_raw_types(parts: Parts, group: FeatureGroup, raw: Node, inputs: Mapping
         return group
     from grange.types.arrow import from_arrow_type
 
-    if group.transform is None and isinstance(raw, Scan):
-        known = dict(_declared_columns(group)) | {c.name: c.dtype for c in source.schema}
-        raw = replace(raw, schema=Schema.of({**known}))
     table = parts.engine().run(Limit(raw, SAMPLE_ROWS), inputs).arrow
     types = {field.name: from_arrow_type(field.type) for field in table.schema}
+    if group.transform is None:
+        # a key declared as text is read as text, so that 007 stays 007; times are parsed when rows are typed
+        declared = _declared_columns(group)
+        types |= {name: declared[name] for name in types if name in declared and declared[name] != _DATETIME}
+    types |= {column.name: column.dtype for column in source.schema}
     columns = tuple(Column(name, dtype) for name, dtype in types.items() if dtype is not None)
     fixed = FileSource(
         source.path,

@@ -14,7 +14,7 @@ from grange.frames import Rows
 from grange.plan.materialize import feature_rows
 from grange.plan.nodes import Input
 from grange.ports.registry import Run
-from grange.serving.load import pushed_batch
+from grange.serving.load import push_batch
 from grange.verbs.materialize import check, draft_of
 from grange.verbs.parts import SOURCE, Parts
 
@@ -89,7 +89,7 @@ def push(parts: Parts, groups: Sequence[FeatureGroup], rows: Rows, *, now: dt.da
 
 def _write_online(parts: Parts, group: FeatureGroup, rows: Rows) -> int:
     columns = group.features()
-    batch = pushed_batch(
+    batch = push_batch(
         rows,
         keys=tuple((key, group.schema[key]) for key in group.join_keys),
         event_time=group.event_time,

@@ -283,6 +283,16 @@ class TestPlainData:
 
         assert group_from_data("spend", json.loads(json.dumps(to_data(group)))) == group
 
+    def test_values_that_json_lacks(self) -> None:
+        group = spend(
+            defaults={"amount": float("-inf"), "country": b"\x00"},
+            expectations={"amount": gr.between(float("-inf"), 3.5)},
+        )
+
+        text = json.dumps(to_data(group), allow_nan=False)
+
+        assert group_from_data("spend", json.loads(text)) == group
+
     def test_python_transforms_lose_only_their_function(self) -> None:
         group = spend(transform=eager)
 

@@ -1,1 +1,1 @@
-"""files"""
+"""The `files` connector: sources on a local or mounted disk, and rows that the process holds."""

@@ -1,0 +1,35 @@
+"""Grange's side of the data: one entity, a feature group for each file, stores below a work folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import grange as gr
+
+
+def feature_store(work: Path, *, fresh: bool) -> gr.FeatureStore:
+    """A store with everything embedded, as `gr.FeatureStore()` makes it, below `work`."""
+    folder = work / "grange"
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return gr.FeatureStore(project=folder)
+
+
+def definitions(
+    data: Path, groups: int, *, ttl: str | None, online: bool
+) -> tuple[list[gr.FeatureGroup], gr.FeatureView]:
+    """A feature group for each file, and the view `bench` of all of them."""
+    user = gr.Entity("user", join_keys=["user_id"])
+    made = [
+        gr.FeatureGroup(
+            f"group{index}",
+            entities=[user],
+            source=gr.FileSource(data / f"group{index}.parquet", event_time="event_time"),
+            ttl=ttl,
+            online=online,
+        )
+        for index in range(groups)
+    ]
+    return made, gr.FeatureView("bench", features=[group.name for group in made])

@@ -1,0 +1,410 @@
+"""`grange fg`: feature groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from grange.cli.output import Table, UsageError, cell, count, details_parts, plural, rows_parts
+from grange.cli.session import Session, VersionOption, YesOption, command, from_command_line
+from grange.cli.verbs import EndOption, StartOption
+from grange.errors import RefusedError, UnknownVersionError, closest_names
+
+if TYPE_CHECKING:
+    from grange.definitions import Catalog, Entity, FeatureGroup
+    from grange.store import FeatureStore
+    from grange.types import DataType, Schema
+
+app = typer.Typer(help="Feature groups: tables of features.", no_args_is_help=True, rich_markup_mode=None)
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The feature group.")]
+
+
+@command(app, "list")
+def list_groups(session: Session) -> None:
+    """The applied feature groups."""
+    with session.store() as store:
+        groups = [_summary(store, group) for group in store.catalog.groups.values()]
+    rows = [
+        (
+            item["name"],
+            ", ".join(item["join_keys"]),
+            str(len(item["features"])),
+            item["version"] or "-",
+            count(item["rows"]),
+            "yes" if item["online"] else "no",
+            item["description"].split("\n")[0],
+        )
+        for item in groups
+    ]
+    headers = ("name", "keys", "features", "version", "rows", "online", "description")
+    session.out.show(
+        groups,
+        Table(headers, rows, right=frozenset({"features", "rows"}), empty="no feature groups yet: grange apply"),
+    )
+
+
+def _summary(store: FeatureStore, group: FeatureGroup) -> dict[str, Any]:
+    versions = store.versions(group.name)
+    latest = versions[-1] if versions else None
+    return {
+        "name": group.name,
+        "entities": [entity.name for entity in group.entities],
+        "join_keys": list(group.join_keys),
+        "features": list(group.features().names),
+        "version": latest and latest.version,
+        "rows": latest and latest.row_count,
+        "online": group.online,
+        "description": group.description,
+        "owner": group.owner,
+        "tags": dict(group.tags),
+    }
+
+
+@command(app, "info")
+def info(session: Session, name: NameArgument, version: VersionOption = None) -> None:
+    """What a feature group is."""
+    with session.store() as store:
+        store.catalog.group(name)
+        data = store.inspect(name, version=version)
+    session.out.show(data, *details_parts(_for_people(data)))
+
+
+def _for_people(data: dict[str, Any]) -> dict[str, Any]:
+    """What `info` shows on a terminal: no hashes, no column twice; `inspect` shows everything."""
+    stored = data.get("stored") or {}
+    source = data.get("source") or {}
+    transform = data.get("transform") or {}
+    return {
+        "name": data["name"],
+        "description": data.get("description"),
+        "entities": [entity["name"] for entity in data.get("entities", [])],
+        "join keys": data.get("join_keys"),
+        "event time": data.get("event_time"),
+        "created time": data.get("created_time"),
+        "source": f"{source.get('type', '')} {source.get('path') or source.get('name', '')}".strip(),
+        "transform": transform.get("query") or transform.get("name"),
+        "ttl": data.get("ttl"),
+        "online": data.get("online"),
+        "owner": data.get("owner"),
+        "tags": data.get("tags"),
+        "feature views": data.get("feature_views"),
+        "version": stored.get("version"),
+        "rows": stored.get("row_count"),
+        "pushed since": data.get("pending_rows"),
+        "from": stored.get("min_event_time"),
+        "to": stored.get("max_event_time"),
+        "features": _feature_rows(data),
+    }
+
+
+def _feature_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
+    defaults, checks = data.get("defaults") or {}, data.get("expectations") or {}
+    return [
+        {
+            "name": column["name"],
+            "type": column["dtype"],
+            "default": cell(defaults[column["name"]]) if column["name"] in defaults else "",
+            "expectations": ", ".join(_check(check) for check in checks.get(column["name"], [])),
+        }
+        for column in data.get("features", [])
+    ]
+
+
+def _check(check: dict[str, Any]) -> str:
+    from grange.definitions.expectations import Expectation
+
+    return f"{Expectation.from_dict(check)} {check['policy']}"
+
+
+@command(app, "preview")
+def preview(
+    session: Session,
+    name: NameArgument,
+    n: Annotated[int, typer.Option("--n", min=0, help="How many rows.")] = 10,
+    version: VersionOption = None,
+    columns: Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Only these columns.")] = None,
+    start: StartOption = None,
+    end: EndOption = None,
+) -> None:
+    """The first stored rows, by event time."""
+    with session.store() as store:
+        rows = store.read(name, version=version, columns=_names(columns), start=start, end=end, limit=n)
+    session.out.show(rows.arrow.to_pylist(), *rows_parts(rows))
+
+
+@command(app, "features")
+def features(session: Session, name: NameArgument, version: VersionOption = None) -> None:
+    """The columns, with their types."""
+    with session.store() as store:
+        group = store.catalog.group(name)
+        schema = group.schema if version is None else _stored_schema(store, name, version)
+    roles = dict.fromkeys(group.join_keys, "join key") | {group.event_time: "event time"}
+    roles |= {group.created_time: "created time"} if group.created_time else {}
+    defaults = dict(group.defaults)
+    data = [
+        {
+            "name": column.name,
+            "dtype": str(column.dtype),
+            "role": roles.get(column.name, "feature"),
+            "default": defaults.get(column.name),
+            "description": column.description,
+        }
+        for column in schema
+    ]
+    rows = [
+        (
+            str(item["name"]),
+            str(item["dtype"]),
+            str(item["role"]),
+            cell(item["default"]) if item["name"] in defaults else "",
+            str(item["description"]),
+        )
+        for item in data
+    ]
+    session.out.show(data, Table(("name", "type", "role", "default", "description"), rows))
+
+
+def _stored_schema(store: FeatureStore, name: str, version: str) -> Schema:
+    for meta in store.versions(name):
+        if meta.version == version:
+            return meta.schema
+    known = [meta.version for meta in store.versions(name)]
+    raise UnknownVersionError(
+        f"feature group {name!r} has no version {version!r}",
+        found=", ".join(known) or "none",
+        closest=closest_names(version, known),
+        try_=f"grange versions {name}",
+    )
+
+
+@command(app, "create")
+def create(
+    session: Session,
+    name: NameArgument,
+    source: Annotated[
+        str, typer.Option("--source", metavar="PATH", help="A file, glob or folder, relative to the project.")
+    ],
+    keys: Annotated[
+        str | None,
+        typer.Option("--keys", "--primary-key", metavar="KEY[:TYPE],...", help="The join keys, in order."),
+    ] = None,
+    entity: Annotated[
+        list[str] | None,
+        typer.Option("--entity", metavar="NAME", help="Whom it describes: an applied entity, or a new one of --keys."),
+    ] = None,
+    event_time: Annotated[str | None, typer.Option("--event-time", metavar="COL", help="When a row was true.")] = None,
+    created_time: Annotated[
+        str | None, typer.Option("--created-time", metavar="COL", help="When a row became known.")
+    ] = None,
+    sql: Annotated[
+        str | None, typer.Option("--sql", metavar="QUERY", help="SELECT ... FROM source: what makes the features.")
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option("--features", metavar="NAME:TYPE[:DESC],...", help="Declared columns; others are inferred."),
+    ] = None,
+    ttl: Annotated[str | None, typer.Option("--ttl", metavar="90d", help="How long a value stays valid.")] = None,
+    default: Annotated[
+        list[str] | None, typer.Option("--default", metavar="NAME=VALUE", help="What stands in for no value.")
+    ] = None,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option("--expect", metavar="COL:CHECK(ARGS)[:POLICY]", help='For example "amount:greater_than(0):drop".'),
+    ] = None,
+    online: Annotated[bool, typer.Option("--online/--no-online", help="Serve it online.")] = True,
+    description: Annotated[str, typer.Option("--description")] = "",
+    owner: Annotated[str, typer.Option("--owner")] = "",
+    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE")] = None,
+) -> None:
+    """Apply a feature group over files.
+
+    No definition module is needed. It lives in the registry alone, so `grange apply --prune` would delete it.
+    """
+    from grange.cli.grammars import parse_default, parse_expectation, parse_features, parse_tags
+    from grange.definitions import FeatureGroup, FileSource
+    from grange.types import Schema
+
+    with from_command_line():
+        declared = Schema(tuple(column for text in features or () for column in parse_features(text)))
+    dtypes = {column.name: column.dtype for column in declared}
+    checks: dict[str, list[Any]] = {}
+    for text in expect or ():
+        check = parse_expectation(text, dtypes)
+        checks.setdefault(check.column, []).append(check.expectation)
+    with session.store() as store:
+        if name in store.catalog.groups:
+            raise RefusedError(
+                f"feature group {name!r} exists already",
+                try_=f"grange fg delete {name}, or change it in a definition module",
+            )
+        entities = _entities(store.catalog, keys, entity or [])
+        with from_command_line():
+            group = FeatureGroup(
+                name,
+                entities=entities,
+                source=FileSource(source, event_time=event_time, created_time=created_time),
+                transform=sql,
+                schema=declared,
+                ttl=ttl,
+                defaults=dict(parse_default(text, dtypes) for text in default or ()),
+                expectations=checks,
+                online=online,
+                description=description,
+                owner=owner,
+                tags=parse_tags(tag or ()),
+            )
+        done = store.apply([group])
+    session.out.show(done.to_dict(), str(done), f"applied as revision {done.revision}; next: grange materialize {name}")
+
+
+def _entities(catalog: Catalog, keys_text: str | None, names: list[str]) -> list[Entity]:
+    """The entities of --entity and --keys: applied ones by name or by equal keys, else a new one."""
+    from grange.cli.grammars import parse_keys
+    from grange.definitions import Entity
+
+    if keys_text is None:
+        if not names:
+            raise UsageError("a feature group needs its keys", try_="--keys user_id, or --entity of an applied entity")
+        return [catalog.entity(name) for name in names]
+    if len(names) > 1:
+        raise UsageError("--keys make one entity", try_="name applied entities with --entity, and leave --keys out")
+    keys = parse_keys(keys_text)
+    applied = [entity for entity in catalog.entities.values() if entity.join_keys == tuple(keys)]
+    name = names[0] if names else (applied[0].name if applied else _entity_name(list(keys)))
+    known = catalog.entities.get(name)
+    if known is not None:
+        return [_agreeing(known, keys)]
+    with from_command_line():
+        entity = Entity(name, list(keys))
+        types = {key: dtype for key, dtype in keys.items() if dtype is not None}
+        return [_with_types(entity, types) if types else entity]
+
+
+def _entity_name(keys: list[str]) -> str:
+    """`user_id` is a user; several keys are joined by underscores."""
+    return "_".join(key.removesuffix("_id") or key for key in keys)
+
+
+def _agreeing(entity: Entity, keys: dict[str, DataType | None]) -> Entity:
+    """An applied entity that the keys of the command line do not contradict."""
+    if entity.join_keys != tuple(keys):
+        raise UsageError(
+            f"entity {entity.name!r} has join keys {', '.join(entity.join_keys)}, not {', '.join(keys)}",
+            try_="name another entity with --entity",
+        )
+    for key, dtype in keys.items():
+        declared = entity.dtypes.get(key)
+        if dtype is not None and declared not in (None, dtype):
+            raise UsageError(f"join key {key!r} of entity {entity.name!r} is {declared}, not {dtype}")
+    return entity
+
+
+def _with_types(entity: Entity, types: dict[str, DataType]) -> Entity:
+    """The entity with types for some of its keys; all of them go through the constructor's checks."""
+    from grange.definitions import Entity
+    from grange.definitions.serialize import entity_from_data, to_data
+
+    Entity(entity.name, types)
+    return entity_from_data(entity.name, {**to_data(entity), "key_types": {k: str(t) for k, t in types.items()}})
+
+
+@command(app, "insert")
+def insert(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The feature group, or a push source.")],
+    file: Annotated[
+        Path, typer.Option("--file", metavar="FILE", help="Rows as the source has them: Parquet, CSV or JSON Lines.")
+    ],
+) -> None:
+    """Store rows at once.
+
+    In history and in the online store, after the group's transform and expectations.
+    """
+    from grange.cli.files import read_rows
+
+    with session.store() as store:
+        group = store.catalog.groups.get(name)
+        readers = [group] if group is not None else store.catalog.readers(name)
+        rows = read_rows(file, {key: dtype for reader in readers for key, dtype in _raw_types(reader).items()})
+        pushed = store.push(name, rows)
+    for warning in pushed.warnings:
+        session.out.warn(warning)
+    table = Table(
+        ("group", "rows stored", "taken online"),
+        [(name, count(stored), count(taken)) for name, stored, taken in pushed.groups],
+        right=frozenset({"rows stored", "taken online"}),
+    )
+    dropped = [f"{plural(pushed.quarantined, 'row')} went to quarantine"] if pushed.quarantined else []
+    session.out.show(pushed.to_dict(), table, *dropped)
+
+
+def _raw_types(group: FeatureGroup) -> dict[str, DataType]:
+    """Types of the raw columns, as far as they are known: the source's, and the group's where nothing transforms."""
+    from grange.definitions.sources import raw_schema
+
+    known = raw_schema(group.source)
+    if group.transform is None:
+        known = {column.name: column.dtype for column in group.schema} | known
+    return {key: group.schema[key] for key in group.join_keys if key in group.schema} | known
+
+
+@command(app, "stats")
+def stats(
+    session: Session,
+    name: NameArgument,
+    version: VersionOption = None,
+    features: Annotated[
+        str | None, typer.Option("--features", metavar="A,B", help="Only these columns; all without.")
+    ] = None,
+) -> None:
+    """Statistics of the stored columns."""
+    with session.store() as store:
+        found = store.statistics(name, version=version, columns=_names(features))
+    data = [item.to_dict() for item in found]
+    session.out.show(data, _statistics_table(data))
+
+
+_STATISTICS = ("column", "dtype", "count", "nulls", "distinct", "mean", "std", "min", "median", "max")
+
+
+def _statistics_table(data: list[dict[str, Any]]) -> Table:
+    headers = [header for header in _STATISTICS if any(item.get(header) is not None for item in data)]
+    rows = [["" if item.get(header) is None else cell(item[header], limit=20) for header in headers] for item in data]
+    return Table(headers, rows, right=frozenset(headers[2:]), empty="(no columns)")
+
+
+@command(app, "delete")
+def delete(
+    session: Session,
+    name: NameArgument,
+    version: Annotated[
+        str | None, typer.Option("--version", metavar="X.Y.Z", help="Only this version; everything of it without.")
+    ] = None,
+    cascade: Annotated[bool, typer.Option("--cascade", help="Also delete the feature views that use it.")] = False,
+    yes: YesOption = False,
+) -> None:
+    """Delete a feature group, or a version.
+
+    With its history and its online values. Asks first.
+    """
+    with session.store() as store:
+        store.catalog.group(name)
+        if version is not None:
+            _stored_schema(store, name, version)  # not found comes before the question
+        what = f"feature group {name}" if version is None else f"version {version} of feature group {name}"
+        session.confirm(f"delete {what}{' and the views that use it' if cascade else ''}", yes=yes)
+        removed = store.delete(name, version=version, cascade=cascade)
+    session.out.show({"removed": list(removed)}, *[f"deleted {item}" for item in removed])
+
+
+def _names(text: str | None) -> list[str] | None:
+    """`a,b` as a list; None stays None."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise UsageError(f"{text!r} has an empty name")
+    return names

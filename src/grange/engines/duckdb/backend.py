@@ -1,0 +1,98 @@
+"""The `duckdb` engine: a plan as one query of an in-memory DuckDB that spills to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import assert_never
+
+import pyarrow as pa
+
+from grange.engines.duckdb.compile import compile_node, is_canonical
+from grange.engines.duckdb.session import open_session
+from grange.errors import ConfigError
+from grange.frames import Rows
+from grange.plan.nodes import (
+    Apply,
+    Between,
+    Concat,
+    Conform,
+    EntityTimes,
+    Input,
+    Latest,
+    Limit,
+    Node,
+    Number,
+    Order,
+    PointInTimeJoin,
+    Scan,
+    Timeless,
+)
+from grange.types.arrow import conform_column, from_arrow_type
+from grange.types.schema import Column
+
+
+class DuckDBEngine:
+    """Runs plans in DuckDB, one in-memory database per run. See `grange.ports.engine.Engine`.
+
+    Args:
+        memory_limit: memory before rows spill to disk, such as `4GB`; None is DuckDB's default, 80 % of the machine's.
+        threads: how many threads a run uses; None is all cores.
+        temp_directory: folder to spill to, made when it is absent; None is the system's own.
+
+    Raises:
+        ConfigError: fewer threads than one.
+    """
+
+    name = "duckdb"
+
+    def __init__(
+        self, *, memory_limit: str | None = None, threads: int | None = None, temp_directory: str | None = None
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ConfigError(f"the duckdb engine needs a thread, got threads={threads}", try_="threads = 1, or none")
+        self._memory_limit = memory_limit
+        self._threads = threads
+        self._temp_directory = temp_directory
+
+    def run(self, node: Node, inputs: Mapping[str, Rows]) -> Rows:
+        """The rows of a node. See `grange.ports.engine.Engine.run`."""
+        if self._temp_directory is not None:
+            Path(self._temp_directory).mkdir(parents=True, exist_ok=True)
+        files = dict.fromkeys(file for part in _walk(node) if isinstance(part, Scan) for file in part.files)
+        with open_session(
+            files, memory_limit=self._memory_limit, threads=self._threads, temp_directory=self._temp_directory
+        ) as session:
+            table = session.fetch(compile_node(session, node, inputs))
+        return Rows(arrow=_canonical(table) if is_canonical(node) else table)
+
+
+def _walk(node: Node) -> Iterator[Node]:
+    """A node and everything below it."""
+    yield node
+    for below in _inputs(node):
+        yield from _walk(below)
+
+
+def _inputs(node: Node) -> tuple[Node, ...]:
+    match node:
+        case Scan() | Input():
+            return ()
+        case Concat():
+            return node.inputs
+        case Limit() | Apply() | Timeless() | Conform() | Number() | Between() | Order() | Latest() | EntityTimes():
+            return (node.input,)
+        case PointInTimeJoin():
+            return (node.spine, *(join.rows for join in node.joins))
+        case _:
+            assert_never(node)
+
+
+def _canonical(table: pa.Table) -> pa.Table:
+    """The table in canonical types; a column of nulls only has none and stays as it is."""
+    columns = {}
+    for own in table.column_names:
+        column = table.column(own)
+        dtype = from_arrow_type(column.type)
+        columns[own] = column if dtype is None else conform_column(column, Column(own, dtype), what="rows")
+    return pa.table(columns)

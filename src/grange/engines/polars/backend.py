@@ -1,0 +1,253 @@
+"""The `polars` engine: scans stay lazy, so that only the rows and columns that are asked for are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from grange.definitions.transforms import PythonTransform
+from grange.engines.polars.joining import Part, point_in_time_join
+from grange.engines.polars.scans import SAMPLE, blame, check_column, scan, together
+from grange.engines.polars.values import TIME, canonical, conformed, is_canonical
+from grange.errors import RequestError, SchemaError, TransformError
+from grange.frames import Rows
+from grange.kernels.asof import History, latest
+from grange.kernels.keys import KeyIndex
+from grange.plan.nodes import (
+    Apply,
+    Between,
+    Concat,
+    Conform,
+    EntityTimes,
+    Input,
+    Latest,
+    Limit,
+    Node,
+    Number,
+    Order,
+    PointInTimeJoin,
+    Scan,
+    Timeless,
+)
+from grange.transforming import run_transform
+from grange.types import DataType
+from grange.types.arrow import conform
+from grange.types.names import EVENT_TIME, SEQUENCE
+from grange.types.schema import Column
+from grange.types.time import ALWAYS_MICROS
+
+
+class PolarsEngine:
+    """Runs plans in this process, in memory. See `grange.ports.engine.Engine`."""
+
+    name = "polars"
+
+    def run(self, node: Node, inputs: Mapping[str, Rows]) -> Rows:
+        """The rows of a node. See `grange.ports.engine.Engine.run`."""
+        return _Run(inputs).rows(node)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run of a plan."""
+
+    inputs: Mapping[str, Rows]
+    infer: int | None = SAMPLE
+    """From how many rows the undeclared types of CSV columns are inferred; None is all."""
+
+    def rows(self, node: Node) -> Rows:
+        """A node's rows, read."""
+        return self._input(node) if isinstance(node, Input) else Rows(polars=self._frame(node))
+
+    def _frame(self, node: Node, columns: Sequence[str] | None = None, part: Part | None = None) -> pl.DataFrame:
+        """A node's rows, read; only some columns or a part of them when these are given."""
+        try:
+            frame = self._lazy(node)
+            if columns is not None:
+                _check_columns(frame, columns)
+                frame = frame.select(columns)
+            return (frame if part is None else frame.slice(*part)).collect()
+        except (PolarsError, OSError):
+            if self.infer is not None and any(scan.format == "csv" for scan in _scans(node)):
+                # perhaps a value after the sample is of a wider type than those in it
+                return replace(self, infer=None)._frame(node, columns, part)
+            for scanned in _scans(node):
+                blame(scanned)
+            raise
+
+    def _lazy(self, node: Node, limit: int | None = None) -> pl.LazyFrame:
+        """A node's rows, not read yet; so many rows are enough."""
+        match node:
+            case Scan():
+                # any line of JSON may bring a field that no other has
+                infer = None if node.format == "jsonl" and limit is None else self.infer
+                return scan(node, infer=infer, limit=limit)
+            case Input():
+                return self._input(node).polars.lazy()
+            case Concat():
+                parts = [self._lazy(part, limit) for part in node.inputs]
+                return together(parts, what="parts of one source", names=[type(part).__name__ for part in node.inputs])
+            case Limit():
+                enough = node.rows if limit is None else min(node.rows, limit)
+                return self._lazy(node.input, enough).head(node.rows)
+            case Apply():
+                return self._apply(node).polars.lazy()
+            case Timeless():
+                always = pl.lit(ALWAYS_MICROS, pl.Int64).cast(TIME).alias(EVENT_TIME)
+                return self._lazy(node.input, limit).with_columns(always)
+            case Conform():
+                return self._conform(node, limit)
+            case Number():
+                numbers = pl.int_range(node.start, node.start + pl.len(), dtype=pl.Int64).alias(SEQUENCE)
+                return self._lazy(node.input, limit).with_columns(numbers)
+            case Between():
+                return self._between(node)
+            case Order():
+                return self._order(node)
+            case Latest():
+                return self._latest(node).lazy()
+            case EntityTimes():
+                return self._entity_times(node).lazy()
+            case PointInTimeJoin():
+                return point_in_time_join(node, self.rows(node.spine), self._frame).lazy()
+            case _:
+                assert_never(node)
+
+    def _input(self, node: Input) -> Rows:
+        if node.name not in self.inputs:
+            raise RequestError(
+                f"no input {node.name!r} was handed to the engine", found=", ".join(self.inputs) or "none"
+            )
+        rows = self.inputs[node.name]
+        if node.columns is None:
+            return rows
+        for name in node.columns:
+            check_column(name, rows.column_names, what=f"in input {node.name!r}")
+        return rows.select(node.columns)
+
+    def _apply(self, node: Apply) -> Rows:
+        """What a transform makes of its input. One that takes a lazy frame gets one: it reads only what it uses."""
+        transform = node.transform
+        if not isinstance(transform, PythonTransform) or transform.frame != "polars_lazy" or not transform.function:
+            return run_transform(transform, Rows(polars=self._frame(node.input)), group=node.group)
+        function, source = transform.function, self._lazy(node.input)
+        columns = Rows(polars=source.collect_schema().to_frame())
+        lazy = replace(transform, frame="polars", function=lambda _: function(source))
+        try:
+            return run_transform(lazy, columns, group=node.group)
+        except TransformError:
+            # the rows, read whole, tell whether the source or the transform is at fault
+            return run_transform(transform, Rows(polars=self._frame(node.input)), group=node.group)
+
+    def _conform(self, node: Conform, limit: int | None) -> pl.LazyFrame:
+        if isinstance(node.input, Input) and not (handed := self._input(node.input)).is_polars:
+            # before Polars sees them, which does not know all of Arrow's types
+            return Rows(arrow=conform(handed.arrow, node.schema, what=node.what)).polars.lazy()
+        frame = self._lazy(node.input, limit)
+        found = frame.collect_schema()
+        missing = [name for name in node.schema.names if name not in found]
+        if missing:
+            columns = ("columns " if len(missing) > 1 else "column ") + ", ".join(map(repr, missing))
+            raise SchemaError(
+                f"{node.what}: declared {columns} missing",
+                found=", ".join(found) or "no columns at all",
+            )
+        chosen = frame.select(node.schema.names)
+        if all(is_canonical(found[column.name], column.dtype) for column in node.schema):
+            return chosen
+        rows = chosen.collect()
+        return pl.LazyFrame([conformed(rows.get_column(column.name), column, what=node.what) for column in node.schema])
+
+    def _between(self, node: Between) -> pl.LazyFrame:
+        frame = self._lazy(node.input)
+        _check_columns(frame, [node.column])
+        if frame.collect_schema()[node.column].is_integer():
+            value = pl.col(node.column)
+            bound: pl.DataType = pl.Int64()
+        else:
+            frame, [value] = _times(frame, [node.column])
+            bound = TIME
+        inside = value.is_not_null()
+        if node.start is not None:
+            inside &= value >= pl.lit(node.start, pl.Int64).cast(bound)
+        if node.end is not None:
+            inside &= value < pl.lit(node.end, pl.Int64).cast(bound)
+        return frame.filter(inside)
+
+    def _order(self, node: Order) -> pl.LazyFrame:
+        frame = self._lazy(node.input)
+        names = [node.event_time] if node.created_time is None else [node.event_time, node.created_time]
+        _check_columns(frame, [*names, SEQUENCE])
+        frame, times = _times(frame, names)
+        return frame.sort([*times, pl.col(SEQUENCE)], nulls_last=False, maintain_order=True)
+
+    def _latest(self, node: Latest) -> pl.DataFrame:
+        frame = self._frame(node.input)
+        times = [node.event_time] if node.created_time is None else [node.event_time, node.created_time]
+        _check_columns(frame.lazy(), [*node.keys, *times, SEQUENCE])
+        frame = canonical(frame)
+        event, *created = (_time(frame, name).to_arrow() for name in times)
+        history = History.of(
+            KeyIndex.of({key: frame.get_column(key).to_arrow() for key in node.keys}).codes,
+            event,
+            created_time=created[0] if created else None,
+            sequence=frame.get_column(SEQUENCE).to_arrow(),
+        )
+        return frame[pl.Series(latest(history), dtype=pl.UInt32)]
+
+    def _entity_times(self, node: EntityTimes) -> pl.DataFrame:
+        frame = canonical(self._frame(node.input, list(dict.fromkeys([*node.keys, node.event_time]))))
+        moments = _time(frame, node.event_time)
+        inside = moments.is_not_null()
+        if node.start is not None:
+            inside &= moments.to_physical() >= node.start
+        if node.end is not None:
+            inside &= moments.to_physical() < node.end
+        chosen = frame.with_columns(moments).filter(inside).drop_nulls(node.keys)
+        return chosen.unique().sort(node.event_time, *node.keys)
+
+
+def _scans(node: Node) -> Iterator[Scan]:
+    """The scans under a node."""
+    match node:
+        case Scan():
+            yield node
+        case Input():
+            return
+        case Concat():
+            for part in node.inputs:
+                yield from _scans(part)
+        case PointInTimeJoin():
+            yield from _scans(node.spine)
+            for join in node.joins:
+                yield from _scans(join.rows)
+        case Limit() | Apply() | Timeless() | Conform() | Number() | Between() | Order() | Latest() | EntityTimes():
+            yield from _scans(node.input)
+        case _:
+            assert_never(node)
+
+
+def _check_columns(frame: pl.LazyFrame, names: Sequence[str]) -> None:
+    found = frame.collect_schema().names()
+    for name in names:
+        check_column(name, found, what="in the rows")
+
+
+def _times(frame: pl.LazyFrame, names: Sequence[str]) -> tuple[pl.LazyFrame, list[pl.Expr]]:
+    """Time columns as UTC microseconds; a frame whose columns are so already stays unread (TIME-1)."""
+    schema = frame.collect_schema()
+    if all(schema[name] == TIME for name in names):
+        return frame, [pl.col(name) for name in names]
+    rows = frame.collect()
+    return rows.lazy(), [pl.lit(_time(rows, name)) for name in names]
+
+
+def _time(frame: pl.DataFrame, name: str) -> pl.Series:
+    return conformed(frame.get_column(name), Column(name, DataType("datetime")), what=f"time column {name!r}")
+
+
+__all__ = ["PolarsEngine"]

@@ -1,0 +1,169 @@
+"""The point-in-time join on Polars: read keys and times, ask the kernel which rows, read and gather only those.
+
+Groups are independent of each other (PIT-6), so two are worked on at a time: one reads while the other searches.
+More would hold more columns in memory than they would save time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from grange.engines.polars.scans import check_column
+from grange.engines.polars.values import conformed, is_canonical, literal
+from grange.frames import Rows
+from grange.kernels.arrays import Ints
+from grange.kernels.asof import History, Instants, Spine, as_of
+from grange.kernels.keys import KeyIndex
+from grange.plan.nodes import Concat, GroupJoin, Input, Node, Order, Output, PointInTimeJoin, Scan
+from grange.types.names import SEQUENCE
+from grange.types.schema import Column
+
+_AT_ONCE: Final = 2
+
+Part = tuple[int, int]
+"""The first row, and how many."""
+
+
+class Reader(Protocol):
+    """Reads some columns of a node's rows: all of its rows, or a part of them."""
+
+    def __call__(self, node: Node, columns: Sequence[str], part: Part | None = None) -> pl.DataFrame: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Keyed:
+    """A spine sorted by one join key, and the index that other tables' keys are looked up in."""
+
+    index: KeyIndex
+    spine: Spine
+
+
+def point_in_time_join(node: PointInTimeJoin, spine: Rows, read: Reader) -> pl.DataFrame:
+    """The feature columns of every join, one row per spine row, in the spine's order. See `PointInTimeJoin`."""
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="grange-join") as pool:
+        # a task waits only for tasks submitted before it, so that two workers never wait for each other
+        instants = pool.submit(Instants.of, _spine_column(spine, node.time))
+        keyed: dict[tuple[str, ...], Future[_Keyed]] = {}
+        for join in node.joins:
+            names = tuple(name for name, _ in join.keys)
+            if names not in keyed:
+                keyed[names] = pool.submit(_keyed, spine, names, instants)
+        answers = [
+            pool.submit(_join, join, keyed[tuple(name for name, _ in join.keys)], read, node.as_known)
+            for join in node.joins
+            if join.outputs
+        ]
+        try:
+            frames = [answer.result() for answer in answers]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # one has failed: do not begin what nobody will see
+            raise
+    return pl.concat(frames, how="horizontal") if frames else pl.DataFrame(height=len(spine))
+
+
+def _keyed(spine: Rows, names: tuple[str, ...], instants: Future[Instants]) -> _Keyed:
+    index = KeyIndex.of({name: _spine_column(spine, name) for name in names})
+    return _Keyed(index, Spine.of(index, instants.result()))
+
+
+def _spine_column(spine: Rows, name: str) -> pa.Array | pa.ChunkedArray:
+    check_column(name, spine.column_names, what="in the spine")
+    return spine.polars.get_column(name).to_arrow() if spine.is_polars else spine.arrow.column(name)
+
+
+def _join(join: GroupJoin, keyed: Future[_Keyed], read: Reader, as_known: bool) -> pl.DataFrame:
+    ordered = _in_order(join.rows)
+    names = [name for _, name in join.keys] + [join.event_time]
+    if join.created_time is not None and (as_known or not ordered):
+        names.append(join.created_time)
+    if not ordered:
+        names.append(SEQUENCE)
+    columns = list(dict.fromkeys(output.column for output in join.outputs))
+    twice = _reads_twice(join.rows)
+    stored = read(join.rows, list(dict.fromkeys(names if twice else [*names, *columns])))
+    rows = _rows(join, stored, keyed.result(), ordered=ordered, as_known=as_known)
+    if not twice:
+        values = stored.select(columns)
+        return _gather(join, rows, lambda first, count: values.slice(first, count))
+    del stored  # the keys' memory is free again before the features take theirs
+    return _gather(join, rows, lambda first, count: read(join.rows, columns, (first, count)))
+
+
+def _in_order(rows: Node) -> bool:
+    return isinstance(rows, Order) or (isinstance(rows, Scan) and rows.ordered)
+
+
+def _reads_twice(rows: Node) -> bool:
+    """Whether reading some columns now and others later costs no more than all at once."""
+    match rows:
+        case Scan():
+            return rows.format == "parquet"
+        case Input():
+            return True
+        case Concat():
+            return all(_reads_twice(part) for part in rows.inputs)
+        case _:
+            return False
+
+
+def _rows(join: GroupJoin, stored: pl.DataFrame, keyed: _Keyed, *, ordered: bool, as_known: bool) -> Ints:
+    """The stored row of every spine row, -1 for none."""
+
+    def arrow(name: str | None) -> pa.Array | None:
+        return None if name is None or name not in stored.columns else stored.get_column(name).to_arrow()
+
+    codes = keyed.index.lookup({name: stored.get_column(name).to_arrow() for _, name in join.keys})
+    history = History.of(
+        codes,
+        arrow(join.event_time),
+        created_time=arrow(join.created_time) if as_known or not ordered else None,
+        sequence=None if ordered else arrow(SEQUENCE),
+        ordered=ordered,
+    )
+    return as_of(keyed.spine, history, ttl=join.ttl, exact_matches=join.exact_matches, as_known=as_known)
+
+
+def _gather(join: GroupJoin, rows: Ints, read: Callable[[int, int], pl.DataFrame]) -> pl.DataFrame:
+    """The outputs of the chosen rows; `read` takes the first row and how many, so that old rows stay unread."""
+    hit = rows >= 0
+    hits = int(np.count_nonzero(hit))
+    if hits == 0:
+        stored = read(0, 0)
+        chosen = _canonical(join, stored).clear(len(rows))
+    else:
+        last = int(rows.max())
+        first = int(rows.min() if hits == len(rows) else rows[hit].min())
+        stored = _canonical(join, read(first, last - first + 1).rechunk())
+        # a gather with nulls in its index is several times slower than one without, and a mask over it
+        position = pl.Series((rows - first).clip(0).astype(np.uint32))
+        taken = pl.all().gather(pl.lit(position))
+        chosen = stored.select(taken if hits == len(rows) else pl.when(pl.lit(pl.Series(hit))).then(taken).name.keep())
+    return chosen.select(_output(join, output) for output in join.outputs)
+
+
+def _canonical(join: GroupJoin, stored: pl.DataFrame) -> pl.DataFrame:
+    """The outputs in their declared types (PIT-7). Stored columns are of them already, so this costs nothing."""
+    declared: Mapping[str, Output] = {output.column: output for output in join.outputs}
+    pending = [
+        conformed(stored.get_column(name), Column(name, output.dtype), what=f"feature group {join.group!r}")
+        for name, output in declared.items()
+        if not is_canonical(stored.schema[name], output.dtype)
+    ]
+    return stored.with_columns(pending)
+
+
+def _output(join: GroupJoin, output: Output) -> pl.Expr:
+    column = pl.col(output.column)
+    if output.default is not None:
+        column = column.fill_null(literal(output.default, output.dtype, what=f"default of feature {output.name!r}"))
+    return column.alias(output.name)
+
+
+__all__ = ["Reader", "point_in_time_join"]

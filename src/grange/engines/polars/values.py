@@ -1,0 +1,90 @@
+"""Grange's types as Polars', and values of one made to fit the other."""
+
+from __future__ import annotations
+
+import functools
+
+import polars as pl
+import pyarrow as pa
+
+from grange.types import DataType
+from grange.types.arrow import arrow_type, conform_column, from_arrow_type
+from grange.types.schema import Column
+
+TIME = pl.Datetime("us", "UTC")
+"""The canonical type of times (TIME-1)."""
+
+_ISO_UTC = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z?$"
+
+_UUID_BYTES = 16
+_UUID_TEXT = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+
+@functools.cache
+def polars_type(dtype: DataType) -> pl.DataType:
+    """The canonical Polars type of a Grange type: what its canonical Arrow type becomes."""
+    return from_arrow("", pa.chunked_array([], arrow_type(dtype))).dtype
+
+
+def is_canonical(found: pl.DataType, dtype: DataType) -> bool:
+    """Whether a column of a Polars type holds values in the canonical form of a Grange type already.
+
+    A uuid's canonical form is lower-case text, which its type cannot tell.
+    """
+    return found == polars_type(dtype) and dtype.kind != "uuid"
+
+
+def conformed(series: pl.Series, column: Column, *, what: str) -> pl.Series:
+    """A column in the canonical type of its declaration. See `grange.types.arrow.conform_column`.
+
+    Raises:
+        ColumnTypeError: a value does not fit.
+    """
+    if is_canonical(series.dtype, column.dtype):
+        return series.alias(column.name)
+    if column.dtype.kind == "uuid" and series.dtype == pl.String and series.str.contains(_UUID_TEXT).all():
+        return series.alias(column.name)
+    if column.dtype.kind == "datetime" and series.dtype == pl.String:
+        times = _utc_text(series)
+        if times is not None:
+            return times.alias(column.name)
+    values = pa.chunked_array([series.to_arrow()])
+    if column.dtype.kind == "uuid" and series.dtype == pl.Binary and (series.bin.size() == _UUID_BYTES).all():
+        values = values.cast(pa.binary(_UUID_BYTES))  # Polars has forgotten that all were of this size
+    return from_arrow(column.name, conform_column(values, column, what=what))
+
+
+def canonical(frame: pl.DataFrame) -> pl.DataFrame:
+    """Every column in the canonical form of the type that it has; a column of nulls only stays as it is."""
+    columns = []
+    for series in frame.get_columns():
+        dtype = from_arrow_type(series.clear().to_arrow().type)
+        columns.append(series if dtype is None else conformed(series, Column(series.name, dtype), what="rows"))
+    return pl.DataFrame(columns)
+
+
+def from_arrow(name: str, values: pa.ChunkedArray) -> pl.Series:
+    """An Arrow column as Polars."""
+    series = pl.from_arrow(values)
+    assert isinstance(series, pl.Series)
+    return series.alias(name)
+
+
+def literal(value: object, dtype: DataType, *, what: str) -> pl.Expr:
+    """A value as a constant of a Grange type.
+
+    Raises:
+        ColumnTypeError: it does not fit the type.
+    """
+    big = isinstance(value, int) and not isinstance(value, bool) and value >= 1 << 63
+    single = pa.chunked_array([pa.array([value], pa.uint64() if big else None)])
+    return pl.lit(from_arrow("", conform_column(single, Column("default", dtype), what=what))).first()
+
+
+def _utc_text(series: pl.Series) -> pl.Series | None:
+    """ISO 8601 text as times, all at once; None when some of it has another zone or form, or is no time."""
+    if not series.str.contains(_ISO_UTC).all():  # nulls do not count
+        return None
+    plain = series.str.strip_suffix("Z").str.replace("T", " ", literal=True)
+    times = plain.str.strptime(pl.Datetime("us"), "%Y-%m-%d %H:%M:%S%.f", strict=False)
+    return times.dt.replace_time_zone("UTC") if times.null_count() == series.null_count() else None

@@ -1,0 +1,266 @@
+"""The `parquet` offline store: versions in folders of Parquet files, pushed rows beside them. See its README."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from grange.definitions import versioning
+from grange.errors import CorruptStoreError, DataError, SchemaError, UnknownVersionError
+from grange.frames import Rows
+from grange.offline.parquet import disk, layout, pushed, tables
+from grange.offline.parquet.hashing import content_hash
+from grange.offline.parquet.layout import Layout
+from grange.offline.parquet.locks import Locks
+from grange.offline.parquet.manifest import Entry
+from grange.offline.parquet.publishing import Publisher
+from grange.offline.parquet.verifying import Verifier
+from grange.offline.parquet.versions import Versions
+from grange.plan.nodes import Node
+from grange.ports.offline import PUSHED_FROM, Finding, Snapshot, VersionMeta
+from grange.types.time import to_utc
+
+_ATTEMPTS = 3
+"""How often to look for the latest version when it is removed between finding its name and reading it."""
+
+
+class ParquetStore:
+    """History on a local or mounted disk. See `grange.ports.offline.OfflineStore`.
+
+    Args:
+        root: the store's folder; made when something is first written.
+        partition_rows: a version of more rows has a data file per month.
+        compression: of Parquet pages: snappy, zstd, lz4 or none.
+    """
+
+    name = "parquet"
+
+    def __init__(
+        self, root: str | os.PathLike[str], *, partition_rows: int = 20_000_000, compression: str = "snappy"
+    ) -> None:
+        self._layout = Layout(Path(root).absolute())
+        self._compression = compression
+        self._locks = Locks()
+        self._versions = Versions(self._layout)
+        self._publisher = Publisher(
+            self._layout, self._versions, self._locks, compression=compression, partition_rows=partition_rows
+        )
+
+    # reading
+
+    def versions(self, group: str) -> tuple[str, ...]:
+        """See `OfflineStore.versions`."""
+        return self._versions.published(group)
+
+    def meta(self, group: str, version: str | None = None) -> VersionMeta:
+        """See `OfflineStore.meta`."""
+        found = self._versions.read(group, version) if version is not None else self._versions.latest(group)
+        if found is None:
+            raise UnknownVersionError(f"feature group {group!r} has no version", try_=f"grange materialize {group}")
+        return found
+
+    def snapshot(self, group: str, version: str | None = None) -> Snapshot:
+        """See `OfflineStore.snapshot`.
+
+        Pushed rows of other columns than the version's, after a change of the definition, join it in the columns
+        of both: what one side lacks is null there, and the newest push decides a column's type.
+        """
+        if version is not None:
+            meta = self._versions.read(group, version)
+            return Snapshot(meta, self._piece(meta).node)
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._latest_snapshot(group)
+            except CorruptStoreError:
+                # a file is missing: damage, or the version was removed in this moment
+                if attempt == _ATTEMPTS - 1 or self._versions.latest(group) is None:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _latest_snapshot(self, group: str) -> Snapshot:
+        meta = self._versions.latest(group)
+        since = PUSHED_FROM if meta is None else meta.pushed_through
+        listed = pushed.segments(self._layout.pushed(group), since=since)
+        if meta is None and not listed:
+            raise UnknownVersionError(
+                f"feature group {group!r} has neither a version nor pushed rows", try_=f"grange materialize {group}"
+            )
+        parts = [*([] if meta is None else [self._piece(meta)]), *pushed.pieces(listed, since=since)]
+        if meta is None:
+            meta = pushed.alone(listed)
+        for segment in listed:
+            _check_same_key(meta, pushed.note(segment))
+        schema = pushed.union(part.schema for part in parts)
+        pending = sum(segment.last + 1 - max(segment.first, since) for segment in listed)
+        return Snapshot(meta.with_(schema=schema), pushed.together(parts, schema, group=group), pending)
+
+    def _piece(self, meta: VersionMeta) -> pushed.Piece:
+        return pushed.Piece(meta.schema, pushed.scan(self._versions.data_files(meta), meta.schema, ordered=True))
+
+    def pushed(self, group: str) -> Node | None:
+        """See `OfflineStore.pushed`. Columns as in `snapshot`."""
+        listed = pushed.segments(self._layout.pushed(group))
+        if not listed:
+            return None
+        parts = pushed.pieces(listed)
+        return pushed.together(parts, pushed.union(part.schema for part in parts), group=group)
+
+    def next_pushed(self, group: str) -> int:
+        """See `OfflineStore.next_pushed`."""
+        reached = (meta.pushed_through for meta in self._versions.metas(group))
+        pushed_to = (segment.last + 1 for segment in pushed.segments(self._layout.pushed(group)))
+        return max([PUSHED_FROM, *reached, *pushed_to])
+
+    def manifest(self) -> dict[str, Entry]:
+        """Every group's versions and what is known of its latest, by group."""
+        return self._publisher.entries()
+
+    # writing
+
+    def publish(self, draft: VersionMeta, rows: Rows, *, now: dt.datetime) -> VersionMeta:
+        """See `OfflineStore.publish`.
+
+        A draft's `version` asks for that number; its schema and config hashes are made here when it has none.
+
+        Raises:
+            SchemaError, ColumnTypeError: the rows are not of the draft's columns.
+            DataError: they are not in PIT-3 order, or an event time is out of range.
+            RequestError: the version asked for is not above the existing ones (VER-2).
+            StorageFullError, StoreUnavailableError: nothing changed.
+        """
+        what = f"feature group {draft.name!r}"
+        table = tables.stored(rows, draft.schema, sequence=True, what=what)
+        tables.check_order(table, draft.event_time, draft.created_time, what=what)
+        self._check_reach(draft)
+        start, end = tables.event_range(table, draft.event_time, what=what)
+        meta = _hashed(draft).with_(
+            content_hash=content_hash(table, draft.schema),
+            created_at=to_utc(now),
+            row_count=table.num_rows,
+            min_event_time=start,
+            max_event_time=end,
+        )
+        same = None if draft.version else self._identical(meta)
+        if same is not None:
+            return same
+        numbered = versioning.next_version(
+            self._versions.folders(draft.name), self._compared(draft.name), _build(meta), explicit=draft.version
+        )
+        assert numbered is not None, "identical builds were told above"
+        version, change = numbered
+        return self._publisher.publish(meta.with_(version=version, change_summary=change.to_summary()), table)
+
+    def _identical(self, meta: VersionMeta) -> VersionMeta | None:
+        """The version that a build repeats; it is the latest afterwards.
+
+        That may be the highest version without being the latest: a process died between publishing it and
+        pointing to it, or it was rolled back and is now built again.
+        """
+        latest = self._compared_meta(meta.name)
+        if latest is not None and versioning.is_same(_build(latest), _build(meta)):
+            return latest
+        highest = self._versions.highest(meta.name)
+        if highest is not None and versioning.is_same(_build(highest), _build(meta)):
+            self._publisher.point(highest)
+            return highest
+        return None
+
+    def _compared(self, group: str) -> versioning.Build | None:
+        meta = self._compared_meta(group)
+        return None if meta is None else _build(meta)
+
+    def _compared_meta(self, group: str) -> VersionMeta | None:
+        """The version that a new one is compared with; a damaged latest must not keep a new one from being built."""
+        try:
+            return self._versions.latest(group)
+        except CorruptStoreError:
+            return self._versions.highest(group)
+
+    def _check_reach(self, draft: VersionMeta) -> None:
+        """A version cannot contain rows that were not pushed yet: the next push would be taken for one of them."""
+        end = self.next_pushed(draft.name)
+        if not PUSHED_FROM <= draft.pushed_through <= end:
+            raise DataError(
+                f"feature group {draft.name!r}: pushed_through is not between {PUSHED_FROM} and {end}",
+                found=str(draft.pushed_through),
+            )
+
+    def append(self, draft: VersionMeta, rows: Rows) -> int:
+        """See `OfflineStore.append`.
+
+        Raises:
+            SchemaError, ColumnTypeError: the rows are not of the draft's columns.
+            StorageFullError, StoreUnavailableError: nothing changed.
+        """
+        first = self.next_pushed(draft.name)
+        table = tables.stored(rows, draft.schema, sequence=False, what=f"feature group {draft.name!r}")
+        if table.num_rows:
+            folder = self._layout.pushed(draft.name)
+            pushed.write(folder, _hashed(draft), table, first, compression=self._compression)
+        return first
+
+    def quarantine(self, group: str, rows: Rows, *, now: dt.datetime) -> str:
+        """See `OfflineStore.quarantine`. Returns the path of a new Parquet file."""
+        folder = self._layout.quarantine(group)
+        path = folder / layout.quarantine_name(to_utc(now))
+        with disk.writing(str(path)):
+            disk.make_folder(folder)
+            disk.put_file(path, functools.partial(pq.write_table, rows.arrow, compression=self._compression))
+        return str(path)
+
+    def delete(self, group: str, version: str | None = None) -> None:
+        """See `OfflineStore.delete`. A version's pushed rows stay; a group that is not there is no error.
+
+        Raises:
+            UnknownVersionError: there is no such version.
+        """
+        if version is None:
+            self._publisher.delete_group(group)
+        else:
+            self._publisher.delete(group, version)
+
+    def verify(self, group: str | None = None, *, repair: bool = False) -> tuple[Finding, ...]:
+        """See `OfflineStore.verify`. Reads every row. Leftovers of a group that is being written are left alone."""
+        verifier = Verifier(self._layout, self._versions, self._publisher, self._locks)
+        return tuple(verifier.verify(group, repair=repair))
+
+    def lock(self, group: str, *, timeout: float) -> AbstractContextManager[object]:
+        """See `OfflineStore.lock`. The thread that holds it may take it again."""
+        return self._locks.get(self._layout.lock(group), what=f"feature group {group!r}").hold(timeout=timeout)
+
+
+def _hashed(draft: VersionMeta) -> VersionMeta:
+    """With the hashes of what it says itself, where the caller gave none."""
+    config = versioning.config_hash(
+        entity_keys=draft.entity_keys, event_time=draft.event_time, created_time=draft.created_time
+    )
+    return draft.with_(
+        schema_hash=draft.schema_hash or versioning.schema_hash(draft.schema),
+        config_hash=draft.config_hash or config,
+    )
+
+
+def _build(meta: VersionMeta) -> versioning.Build:
+    return versioning.Build(
+        schema=meta.schema,
+        content_hash=meta.content_hash,
+        config_hash=meta.config_hash,
+        code_hash=meta.code_hash,
+        covers=meta.pushed_through,
+    )
+
+
+def _check_same_key(meta: VersionMeta, other: VersionMeta) -> None:
+    """Pushed rows that are keyed or timed by other columns cannot lie beside a version's rows."""
+    ours, theirs = ((m.entity_keys, m.event_time, m.created_time) for m in (meta, other))
+    if ours != theirs:
+        raise SchemaError(
+            f"feature group {meta.name!r}: rows were pushed under another entity key or other time columns",
+            found=f"version {meta.version} has {ours}, the pushed rows {theirs}",
+            try_=f"grange materialize {meta.name}",
+        )

@@ -1,0 +1,143 @@
+"""Where everything lies in the store. The only place that builds paths; nothing here touches the disk.
+
+    <root>/
+      _metadata/manifest.json                  every group's versions; rebuilt from the folders, which are the truth
+      _metadata/locks/<group>.lock             held by whoever writes the group; never removed, not even with it
+      <group>/
+        _latest.json                           {"version": "1.2.0"}
+        <X.Y.Z>/.meta.json                     written last: a folder without it is no version
+        <X.Y.Z>/data.parquet                   or, when large, data/month=YYYY-MM/part-0.parquet
+        _pushed/<first>-<last>.parquet         pushed rows, a file per push, named by sequence numbers
+        _quarantine/<time>-<id>.parquet        rows that expectations kept out
+
+Names that start with a dot and end in a unique part are unfinished: `.building-…`, `.deleting-…`, `.temp-…`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from grange.errors import CorruptStoreError, RequestError
+from grange.types.names import check_name, parse_version
+
+META: Final = ".meta.json"
+FILE_HASHES: Final = "file_hashes"
+"""What `.meta.json` has besides the port's metadata: SHA-256 of each data file's bytes, for `verify`."""
+DATA: Final = "data.parquet"
+UNFINISHED: Final = (".building-", ".deleting-", ".temp-")
+_SEGMENT: Final = re.compile(r"(\d+)-(\d+)\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one store."""
+
+    root: Path
+
+    def group(self, group: str) -> Path:
+        """A group's folder.
+
+        Raises:
+            DefinitionError: the name is none, so it could lead elsewhere.
+        """
+        return self.root / check_name(group, what="feature group")
+
+    def version(self, group: str, version: str) -> Path:
+        """A version's folder.
+
+        Raises:
+            RequestError: the text is no version.
+        """
+        if parse_version(version) is None:
+            raise RequestError(f"version {version!r} is not MAJOR.MINOR.PATCH", try_="for example 1.0.0")
+        return self.group(group) / version
+
+    def latest(self, group: str) -> Path:
+        """The file that names the latest version."""
+        return self.group(group) / "_latest.json"
+
+    def pushed(self, group: str) -> Path:
+        """The folder of pushed rows."""
+        return self.group(group) / "_pushed"
+
+    def quarantine(self, group: str) -> Path:
+        """The folder of rows that expectations kept out."""
+        return self.group(group) / "_quarantine"
+
+    @property
+    def metadata(self) -> Path:
+        """The folder of what is about the whole store."""
+        return self.root / "_metadata"
+
+    @property
+    def manifest(self) -> Path:
+        """The file that lists every group's versions."""
+        return self.metadata / "manifest.json"
+
+    @property
+    def manifest_lock(self) -> Path:
+        """Held while the manifest is rewritten."""
+        return self.metadata / "manifest.lock"
+
+    def lock(self, group: str) -> Path:
+        """Held while a group is written. Outside the group's folder, so that deleting the group cannot leave two
+        processes holding two different files of this name."""
+        return self.metadata / "locks" / f"{self.group(group).name}.lock"
+
+    def trash(self, group: str) -> Path:
+        """Where a whole group is moved to be removed."""
+        return self.root / unfinished(f"deleting-{self.group(group).name}")
+
+
+def unfinished(kind: str) -> str:
+    """A new name for something half done."""
+    return f".{kind}-{uuid.uuid4().hex}"
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a name is of something half done."""
+    return name.startswith(UNFINISHED)
+
+
+def trash_of(name: str) -> str | None:
+    """The group whose removal left this name in the store's root; None for any other name."""
+    match = re.fullmatch(r"\.deleting-(\w+)-[0-9a-f]{32}", name)
+    return match[1] if match else None
+
+
+def month_file(month: str) -> str:
+    """A month's data file, relative to its version; `month` is `YYYY-MM`."""
+    return f"data/month={month}/part-0.parquet"
+
+
+def data_file(folder: Path, relative: str) -> Path:
+    """A version's data file.
+
+    Raises:
+        CorruptStoreError: the metadata names a file outside the version's folder.
+    """
+    path = PurePosixPath(relative)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise CorruptStoreError(f"{folder / META} names a file outside its folder", found=relative)
+    return folder / path
+
+
+def segment_name(first: int, last: int) -> str:
+    """The file of pushed rows `first` to `last`, both included; padded so that names sort as numbers."""
+    return f"{first:019d}-{last:019d}.parquet"
+
+
+def parse_segment(name: str) -> tuple[int, int] | None:
+    """`(first, last)` of a file of pushed rows; None for any other name."""
+    match = _SEGMENT.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def quarantine_name(now: dt.datetime) -> str:
+    """A new file of quarantined rows; the time leads, so names sort by age."""
+    return f"{now.astimezone(dt.UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:12]}.parquet"

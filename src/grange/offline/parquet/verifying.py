@@ -1,0 +1,171 @@
+"""`verify`: what is wrong in the store, and what crashes left behind (VER-3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pyarrow as pa
+
+from grange.errors import ConflictError, CorruptStoreError
+from grange.offline.parquet import disk, layout, manifest, pushed, tables
+from grange.offline.parquet.hashing import content_hash
+from grange.offline.parquet.layout import Layout
+from grange.offline.parquet.locks import Locks
+from grange.offline.parquet.publishing import Publisher
+from grange.offline.parquet.versions import Versions
+from grange.ports.offline import PUSHED_FROM, Finding, VersionMeta
+from grange.types.arrow import arrow_type
+from grange.types.names import SEQUENCE
+
+
+class Verifier:
+    """Looks at every file of a store; removes leftovers alone, and only when asked."""
+
+    def __init__(self, layout_: Layout, versions: Versions, publisher: Publisher, locks: Locks) -> None:
+        self._layout = layout_
+        self._versions = versions
+        self._publisher = publisher
+        self._locks = locks
+
+    def verify(self, group: str | None, *, repair: bool) -> Iterator[Finding]:
+        """The findings of one group, or of the whole store. See `OfflineStore.verify`."""
+        groups = self._versions.groups() if group is None else [group]
+        trashed = {name: layout.trash_of(name) for name in disk.names(self._layout.root)}
+        for name in sorted({*groups, *(owner for owner in trashed.values() if owner and group is None)}):
+            removed = [self._layout.root / trash for trash, owner in trashed.items() if owner == name]
+            yield from self._leftovers(name, removed, repair=repair)
+            for version in self._versions.folders(name):
+                yield from self._version(name, version)
+            yield from self._pushed(name)
+            yield from self._quarantine(name)
+        yield from self._metadata(repair=repair)
+
+    def _leftovers(self, group: str, trash: list[Path], *, repair: bool) -> Iterator[Finding]:
+        """What crashes left of a group. While another writes the group, what is unfinished is no leftover."""
+        lock = self._locks.get(self._layout.lock(group), what=f"feature group {group!r}")
+        folder = self._layout.group(group)
+        if not trash and not folder.is_dir():
+            return
+        with ExitStack() as held:
+            try:
+                held.enter_context(lock.hold(timeout=0))
+            except ConflictError:
+                return
+            places = [folder, self._layout.pushed(group), self._layout.quarantine(group)]
+            yield from _unfinished(places, trash, repair=repair)
+            yield from self._pointer(group, repair=repair)
+
+    def _pointer(self, group: str, *, repair: bool) -> Iterator[Finding]:
+        """A pointer that is missing, or points nowhere: readers take the highest version."""
+        highest = self._versions.highest(group)
+        named = self._versions.pointer(group)
+        if highest is None or (named is not None and self._layout.version(group, named).is_dir()):
+            return
+        if repair:
+            self._publisher.point(highest)  # says what readers do already
+        problem = f"names no version that is there; readers take {highest.version}"
+        yield Finding(str(self._layout.latest(group)), problem, repair)
+
+    def _version(self, group: str, version: str) -> Iterator[Finding]:
+        try:
+            meta = self._versions.read(group, version)
+            files = self._versions.data_files(meta)
+            yield from self._file_hashes(meta, files)
+            table = pa.concat_tables([tables.read_parquet(file) for file in files])
+        except CorruptStoreError as error:
+            yield Finding(str(self._layout.version(group, version)), _text(error))
+            return
+        for problem in _contradictions(meta, table):
+            yield Finding(str(self._layout.version(group, version)), problem)
+
+    def _file_hashes(self, meta: VersionMeta, files: list[Path]) -> Iterator[Finding]:
+        """Bytes that changed since they were written, also where no value is: statistics, say, that let readers skip
+        rows."""
+        stored = disk.read_json(self._layout.version(meta.name, meta.version) / layout.META) or {}
+        expected = stored.get(layout.FILE_HASHES)
+        for relative, path in zip(meta.files, files, strict=True):
+            try:
+                found = disk.sha256(path)
+            except OSError as error:
+                raise disk.unavailable(str(path), error) from error
+            if not isinstance(expected, dict) or found != expected.get(relative):
+                yield Finding(str(path), "its bytes are not those that were written")
+
+    def _pushed(self, group: str) -> Iterator[Finding]:
+        after = PUSHED_FROM
+        for segment in pushed.segments(self._layout.pushed(group)):
+            if segment.first != after:
+                yield Finding(str(segment.path), f"pushed rows {after} to {segment.first - 1} are not there just once")
+            after = segment.last + 1
+            try:
+                pushed.note(segment)
+                numbers = tables.read_parquet(segment.path).column(SEQUENCE).to_pylist()
+            except (CorruptStoreError, KeyError) as error:
+                yield Finding(str(segment.path), _text(error))
+                continue
+            if numbers != list(range(segment.first, segment.last + 1)):
+                yield Finding(str(segment.path), "its sequence numbers are not those of its name")
+
+    def _quarantine(self, group: str) -> Iterator[Finding]:
+        folder = self._layout.quarantine(group)
+        for name in disk.names(folder):
+            if layout.is_unfinished(name):
+                continue
+            try:
+                tables.read_parquet(folder / name)
+            except CorruptStoreError as error:
+                yield Finding(str(folder / name), _text(error))
+
+    def _metadata(self, *, repair: bool) -> Iterator[Finding]:
+        if not self._layout.root.is_dir():
+            return
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._locks.get(self._layout.manifest_lock, what="the manifest").hold(timeout=0))
+            except ConflictError:
+                return
+            yield from _unfinished([self._layout.metadata], [], repair=repair)
+            if manifest.read(self._layout) == (self._publisher.survey() or None):
+                return
+            if not self._layout.manifest.exists() and not self._publisher.survey():
+                return
+            if repair:
+                self._publisher.rebuild_manifest()
+            yield Finding(str(self._layout.manifest), "does not list what the folders hold", repair)
+
+
+def _unfinished(folders: Iterable[Path], more: Iterable[Path], *, repair: bool) -> Iterator[Finding]:
+    left = [folder / name for folder in folders for name in disk.names(folder) if layout.is_unfinished(name)]
+    for path in [*left, *more]:
+        if repair:
+            with disk.writing(str(path)):
+                disk.remove(path)
+        yield Finding(str(path), "left behind by a write that did not end", repair)
+
+
+def _contradictions(meta: VersionMeta, table: pa.Table) -> Iterator[str]:
+    """What a version's rows say against its metadata."""
+    wanted = [*meta.schema.names, SEQUENCE]
+    if table.column_names != wanted:
+        yield f"columns {', '.join(table.column_names)} where {', '.join(wanted)} are expected"
+        return
+    changed = [
+        column.name for column in meta.schema if table.schema.field(column.name).type != arrow_type(column.dtype)
+    ]
+    if changed:
+        yield f"columns of another type than their metadata says: {', '.join(changed)}"
+        return
+    if table.num_rows != meta.row_count:
+        yield f"{table.num_rows} rows where {meta.row_count} are expected"
+    found = content_hash(table, meta.schema)
+    if found != meta.content_hash:
+        yield f"content hash {found[:12]}… where {meta.content_hash[:12]}… is expected"
+    wrong = tables.first_disorder(table, meta.event_time, meta.created_time)
+    if wrong is not None:
+        yield f"row {wrong} does not come after the row before it (PIT-3)"
+
+
+def _text(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines())

@@ -1,0 +1,131 @@
+"""Reading versions: which there are, what is known of them, which is the latest. Needs no lock (VER-3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from grange.errors import CorruptStoreError, DefinitionError, UnknownVersionError, closest_names
+from grange.offline.parquet import disk, layout
+from grange.offline.parquet.layout import Layout
+from grange.ports.offline import VersionMeta
+from grange.types.names import parse_version
+
+
+class Versions:
+    """The versions of every group of one store."""
+
+    def __init__(self, layout_: Layout) -> None:
+        self._layout = layout_
+
+    def groups(self) -> list[str]:
+        """The groups that have a folder, by name."""
+        return [name for name in disk.names(self._layout.root) if self._is_group(name)]
+
+    def _is_group(self, name: str) -> bool:
+        try:
+            return self._layout.group(name).is_dir()
+        except DefinitionError:
+            return False
+
+    def folders(self, group: str) -> list[str]:
+        """Every folder named as a version, lowest first, also those that cannot be read."""
+        found = [(parsed, name) for name in disk.names(self._layout.group(group)) if (parsed := parse_version(name))]
+        return [name for _, name in sorted(found)]
+
+    def published(self, group: str) -> tuple[str, ...]:
+        """The versions that can be read, lowest first."""
+        return tuple(meta.version for meta in self.metas(group))
+
+    def metas(self, group: str) -> Iterator[VersionMeta]:
+        """What is known of each version that can be read, lowest first."""
+        for version in self.folders(group):
+            try:
+                yield self.read(group, version)
+            except (CorruptStoreError, UnknownVersionError):
+                continue  # invisible (VER-3); `verify` names it
+
+    def read(self, group: str, version: str) -> VersionMeta:
+        """What is known of a version. See `OfflineStore.meta`."""
+        folder = self._layout.version(group, version)
+        try:
+            value = disk.read_json(folder / layout.META)
+            meta = None if value is None else VersionMeta.from_dict(value)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _corrupt(group, version, folder, repr(error)) from error
+        if meta is None and not folder.is_dir():
+            there = self.published(group)
+            raise UnknownVersionError(
+                f"feature group {group!r} has no version {version}",
+                found=", ".join(there) or "no version at all",
+                closest=closest_names(version, there),
+                try_=f"grange versions {group}",
+            )
+        if meta is None:
+            raise _corrupt(group, version, folder, "no such file")
+        if (meta.name, meta.version) != (group, version):
+            raise _corrupt(group, version, folder, f"it is of {meta.name} {meta.version}")
+        return meta
+
+    def latest(self, group: str) -> VersionMeta | None:
+        """What is known of the latest version; None when there is none.
+
+        It is the one that `_latest.json` names, else the highest.
+
+        Raises:
+            CorruptStoreError: the version that is named is there and cannot be read. Falling back to an older one
+                would answer with old values and say nothing.
+        """
+        named = self.pointer(group)
+        if named is not None:
+            try:
+                return self.read(group, named)
+            except UnknownVersionError:
+                named = None  # removed since, or a pointer to nowhere
+        return self.highest(group)
+
+    def pointer(self, group: str) -> str | None:
+        """The version that `_latest.json` names; None when it is missing or says nothing that can be read."""
+        try:
+            value = disk.read_json(self._layout.latest(group))
+        except ValueError:
+            return None
+        named = None if value is None else value.get("version")
+        return named if isinstance(named, str) and parse_version(named) else None
+
+    def highest(self, group: str) -> VersionMeta | None:
+        """What is known of the highest version that can be read; None when there is none."""
+        return next(iter(reversed(list(self.metas(group)))), None)
+
+    def data_files(self, meta: VersionMeta) -> list[Path]:
+        """A version's data files, in row order.
+
+        Raises:
+            CorruptStoreError: one is gone, or they are not as large together as they were.
+        """
+        folder = self._layout.version(meta.name, meta.version)
+        files = [layout.data_file(folder, relative) for relative in meta.files]
+        try:
+            size = sum(file.stat().st_size for file in files)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise CorruptStoreError(
+                f"feature group {meta.name!r} {meta.version}: a data file is gone", found=str(error)
+            ) from error
+        except OSError as error:
+            raise disk.unavailable(str(folder), error) from error
+        if size != meta.size_bytes or not files:
+            raise CorruptStoreError(
+                f"feature group {meta.name!r} {meta.version}: its data files have another size than when written",
+                found=f"{size} bytes in {len(files)} files, {meta.size_bytes} expected",
+                try_=f"grange verify {meta.name}",
+            )
+        return files
+
+
+def _corrupt(group: str, version: str, folder: Path, found: str) -> CorruptStoreError:
+    return CorruptStoreError(
+        f"feature group {group!r} {version}: {folder / layout.META} cannot be read",
+        found=found,
+        try_=f"grange verify {group}",
+        details={"group": group, "version": version},
+    )

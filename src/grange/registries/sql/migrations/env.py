@@ -1,0 +1,16 @@
+"""What Alembic runs: the migrations, on the connection and in the transaction that `upgrade` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from grange.registries.sql.migrations import VERSION_TABLE
+from grange.registries.sql.tables import METADATA
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=METADATA,
+    version_table=VERSION_TABLE,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,421 @@
+"""Online reads: a `ReadPlan` resolved once against a store, then request after request.
+
+A request costs one store read per key space, whatever the number of groups, and a few tuple operations per row and
+group. What is asked for less often, statuses and event times, is worked out when it is asked for.
+
+What a value's status says (ONL-3), the first that holds:
+
+- `NOT_FOUND`: a part of the key is None; or no row is stored; or the stored row is not visible yet at the time of
+  the read (PIT-2; the store keeps only the newest row, so an older one that a point-in-time join would find is gone:
+  ONL-1 holds from the newest row's event time on).
+- `EXPIRED`: the stored row is older than the group's ttl, which includes its end (PIT-2).
+- `NOT_FOUND`: the row was stored before its group had this column, so nothing was ever stored for it.
+- `NULL`: the stored value is null.
+- `PRESENT`: a value.
+
+Whatever the status, when it is not `PRESENT` the feature's default stands in, or null without one (ONL-5).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from grange.errors import ColumnTypeError, MissingColumnError, StoreUnavailableError, closest_names
+from grange.frames import Rows
+from grange.plan.nodes import ReadColumn, ReadGroup, ReadPlan
+from grange.ports.online import EVENT, LAYOUT, VALUES, OnlineStore, StoredRow
+from grange.serving.keys import RowEncoder, row_encoder
+from grange.serving.values import Converter, decoder, encoder, from_wire
+from grange.types import DataType
+from grange.types.time import from_micros
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+
+class Status(IntEnum):
+    """How a value came about (ONL-3)."""
+
+    PRESENT = 0
+    NULL = 1
+    NOT_FOUND = 2
+    EXPIRED = 3
+
+
+_BEFORE_ALL: Final = -(1 << 80)
+"""Earlier than any time."""
+_MISFITS: Final = (TypeError, ValueError, ArithmeticError, AttributeError)
+"""What an encoder raises for a value that is not of its type."""
+
+Row = Mapping[str, Any]
+Found = Sequence[StoredRow | None]
+"""One group's stored rows, one per requested row."""
+Picker = Callable[[StoredRow], Sequence[Any]]
+"""From a stored row to the values of a group's columns."""
+
+
+class OnlineReader:
+    """Reads one plan from one store. Safe for several threads.
+
+    Args:
+        plan: what to read.
+        store: where from.
+    """
+
+    def __init__(self, plan: ReadPlan, store: OnlineStore) -> None:
+        self.plan = plan
+        self._store = store
+        self._groups = tuple(_GroupReader(group, store) for group in plan.groups)
+        self._reads = _reads(plan)
+        self._requests = tuple((column.name, encoder(column.dtype), column.dtype) for column in plan.requests)
+        self._echo = _echo(plan)
+        self._pick_echo = _echo_picker(tuple(self._echo))
+        self._names = (*self._echo, *(name for group in self._groups for name in group.names))
+
+    def read(self, rows: Sequence[Row], now_micros: int) -> OnlineFeatures:
+        """The features of each row, in order, duplicates included (ONL-4).
+
+        Args:
+            rows: per row the key columns and the request columns; others are ignored. A None in a key matches nothing.
+            now_micros: the time of the read, microseconds UTC.
+
+        Raises:
+            MissingColumnError: a row has no such key or request column.
+            KeyTypeError: a key is of another type than its group's.
+            ColumnTypeError: a request column is of another type than declared.
+            StoreUnavailableError: an outage, unless the plan's `on_error` is `default`; then the answer is degraded.
+        """
+        for name, accept, dtype in self._requests:
+            for row in rows:
+                _check_request(row, name, accept, dtype)
+        degraded = False
+        found: list[Found] = [()] * len(self._groups)
+        for read in self._reads:
+            keys = [[encode(row) for row in rows] for encode in read.encoders]
+            try:
+                read.run(self._store, keys, found)
+            except StoreUnavailableError:
+                if self.plan.on_error == "raise":
+                    raise
+                degraded = True
+                for positions in read.targets:
+                    for position, _ in positions:
+                        found[position] = [None] * len(rows)
+        return OnlineFeatures(self, rows, found, now_micros, degraded)
+
+
+class OnlineFeatures:
+    """The answer to a request: one vector per requested row, in order.
+
+    Columns: the plan's key columns, then its request columns, then the features.
+    """
+
+    __slots__ = ("_found", "_now", "_reader", "_rows", "degraded")
+
+    def __init__(
+        self, reader: OnlineReader, rows: Sequence[Row], found: list[Found], now_micros: int, degraded: bool
+    ) -> None:
+        self._reader = reader
+        self._rows = rows
+        self._found = found
+        self._now = now_micros
+        self.degraded = degraded
+        """Whether the store could not be reached and defaults stand in (ONL-6)."""
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"OnlineFeatures({len(self)} x {list(self.column_names)}{', degraded' if self.degraded else ''})"
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The columns, in order."""
+        return self._reader._names
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dict per row. Times are UTC datetimes, decimals are `Decimal`, a uuid is its text."""
+        reader, now = self._reader, self._now
+        names, echo = reader._names, reader._pick_echo
+        vectors = [group.vectors(found, now) for group, found in zip(reader._groups, self._found, strict=True)]
+        result = []
+        for row, parts in zip(self._rows, zip(*vectors, strict=True), strict=True):
+            values = echo(row)
+            for part in parts:
+                values += part
+            result.append(dict(zip(names, values, strict=False)))
+        return result
+
+    def to_arrow(self) -> pa.Table:
+        """An Arrow table; every column in the canonical type of its declaration."""
+        import pyarrow as pa
+
+        from grange.types.arrow import arrow_type
+
+        reader = self._reader
+        arrays = [_echo_array([row[name] for row in self._rows], dtype) for name, dtype in reader._echo.items()]
+        for group, found in zip(reader._groups, self._found, strict=True):
+            columns = list(zip(*group.vectors(found, self._now), strict=True)) or [()] * len(group.columns)
+            arrays += [
+                pa.array(values, arrow_type(column.dtype))
+                for column, values in zip(group.columns, columns, strict=True)
+            ]
+        return pa.Table.from_arrays(arrays, names=list(reader._names))
+
+    def to_polars(self) -> pl.DataFrame:
+        """A Polars DataFrame."""
+        return Rows(arrow=self.to_arrow()).polars
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with Arrow-backed types.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        return Rows(arrow=self.to_arrow()).pandas
+
+    @property
+    def statuses(self) -> list[dict[str, Status]]:
+        """Per row, the status of each feature (ONL-3)."""
+        per_group = [
+            [group.statuses(row, self._now) for row in found]
+            for group, found in zip(self._reader._groups, self._found, strict=True)
+        ]
+        return self._by_row(per_group)
+
+    @property
+    def event_times(self) -> list[dict[str, dt.datetime | None]]:
+        """Per row, the event time of each feature's stored row; None where nothing was found.
+
+        The event time of an expired row is here too: it says how old the row is.
+        """
+        per_group = []
+        for group, found in zip(self._reader._groups, self._found, strict=True):
+            times = []
+            for row in found:
+                statuses = group.statuses(row, self._now)
+                time = None if row is None else from_micros(row[EVENT])
+                times.append([None if status is Status.NOT_FOUND else time for status in statuses])
+            per_group.append(times)
+        return self._by_row(per_group)
+
+    def _by_row(self, per_group: Sequence[Sequence[Sequence[Any]]]) -> list[dict[str, Any]]:
+        """Per group, per row, per column to per row by feature."""
+        names = [group.names for group in self._reader._groups]
+        return [
+            {
+                name: value
+                for group, columns in enumerate(names)
+                for name, value in zip(columns, per_group[group][row], strict=True)
+            }
+            for row in range(len(self._rows))
+        ]
+
+
+class _GroupReader:
+    """What a request takes of one group, with positions worked out per layout."""
+
+    def __init__(self, group: ReadGroup, store: OnlineStore) -> None:
+        self.columns = group.columns
+        self.names = tuple(column.name for column in group.columns)
+        self._store = store
+        self._ttl = group.ttl
+        # a row at `now` itself is visible unless the reference says otherwise (PIT-2)
+        self._margin = 0 if group.exact_matches else 1
+        self._defaults = tuple(_default(column) for column in group.columns)
+        self._has_defaults = any(default is not None for default in self._defaults)
+        converters = ((place, decoder(column.dtype)) for place, column in enumerate(group.columns))
+        self._converters = tuple((place, convert) for place, convert in converters if convert is not None)
+        self._plain = not (self._converters or self._has_defaults)
+        self._pickers: dict[int, Picker] = {}
+        self._missing: dict[int, frozenset[int]] = {}
+        """By layout, the columns that it does not have, as positions among `columns`."""
+
+    def vectors(self, found: Found, now: int) -> list[Sequence[Any]]:
+        """The group's values for each row, defaults included."""
+        absent = self._defaults
+        latest = now - self._margin
+        earliest = _BEFORE_ALL if self._ttl is None else now - self._ttl
+        last_layout = -1
+        pick: Picker = _nothing
+        result: list[Sequence[Any]] = []
+        add = result.append
+        for row in found:
+            if row is None or not earliest <= row[1] <= latest:  # EVENT
+                add(absent)
+                continue
+            if row[0] != last_layout:  # LAYOUT
+                last_layout = row[0]
+                pick = self._pickers.get(last_layout) or self._learn(last_layout)
+            add(pick(row))
+        return result if self._plain else self._finished(result)
+
+    def statuses(self, row: StoredRow | None, now: int) -> tuple[Status, ...]:
+        """The status of each of the group's columns."""
+        if row is None or row[EVENT] > now - self._margin:
+            return (Status.NOT_FOUND,) * len(self.columns)
+        if self._ttl is not None and now - row[EVENT] > self._ttl:
+            return (Status.EXPIRED,) * len(self.columns)
+        layout = row[LAYOUT]
+        pick = self._pickers.get(layout) or self._learn(layout)
+        missing = self._missing[layout]
+        return tuple(
+            Status.NOT_FOUND if place in missing else Status.NULL if value is None else Status.PRESENT
+            for place, value in enumerate(pick(row))
+        )
+
+    def _finished(self, rows: list[Sequence[Any]]) -> list[Sequence[Any]]:
+        """Values from the wire in Python's types, with defaults in place of nulls."""
+        absent = self._defaults
+        return [row if row is absent else self._finish(row) for row in rows]
+
+    def _finish(self, values: Sequence[Any]) -> list[Any]:
+        finished = list(values)
+        for place, convert in self._converters:
+            if finished[place] is not None:
+                finished[place] = convert(finished[place])
+        if self._has_defaults and None in finished:
+            defaults = zip(finished, self._defaults, strict=True)
+            return [default if value is None else value for value, default in defaults]
+        return finished
+
+    def _learn(self, layout: int) -> Picker:
+        """Where a layout has the group's columns."""
+        stored = {name: place for place, name in enumerate(self._store.layout(layout), VALUES)}
+        places = [stored.get(column.column) for column in self.columns]
+        self._missing[layout] = frozenset(index for index, place in enumerate(places) if place is None)
+        self._pickers[layout] = pick = _picker(places)
+        return pick
+
+
+def _nothing(row: StoredRow) -> Sequence[Any]:
+    raise AssertionError("no layout is -1, so the first row sets its own picker")
+
+
+def _echo_picker(names: tuple[str, ...]) -> Callable[[Row], list[Any]]:
+    """A function that takes the echoed columns of a requested row, as a new list."""
+    if len(names) == 1:
+        name = names[0]
+        return lambda row: [row[name]]
+    return lambda row: [row[name] for name in names]
+
+
+def _picker(places: Sequence[int | None]) -> Picker:
+    """A function that takes the values at some places; None has none."""
+    first = places[0]
+    if first is not None and list(places) == list(range(first, first + len(places))):
+        return operator.itemgetter(slice(first, first + len(places)))
+    if len(places) > 1 and None not in places:
+        return operator.itemgetter(*places)
+    return lambda row: [None if place is None else row[place] for place in places]
+
+
+class _Read:
+    """One read of the store: a key space, its groups, and each way in which requests name its keys."""
+
+    def __init__(self, key_space: str) -> None:
+        self.key_space = key_space
+        self.groups: list[str] = []
+        self.encoders: list[RowEncoder] = []
+        self.targets: list[list[tuple[int, int]]] = []
+        """Per encoder, (position among the plan's groups, position among `groups`)."""
+
+    def run(self, store: OnlineStore, keys: Sequence[Sequence[bytes | None]], found: list[Found]) -> None:
+        """Read the keys of all encoders at once and give each group of the plan its rows."""
+        every = [key for part in keys for key in part] if len(keys) > 1 else keys[0]
+        if None in every:
+            nothing: tuple[StoredRow | None, ...] = (None,) * len(self.groups)
+            wanted = [key for key in every if key is not None]
+            answers = iter(store.read(self.key_space, wanted, self.groups) if wanted else ())
+            rows = [nothing if key is None else next(answers) for key in every]
+        else:
+            rows = store.read(self.key_space, every, self.groups) if every else []  # type: ignore[arg-type]
+        start = 0
+        for part, positions in zip(keys, self.targets, strict=True):
+            mine = rows[start : start + len(part)] if len(keys) > 1 else rows
+            start += len(part)
+            columns: list[Found] = list(zip(*mine, strict=True)) or [()] * len(self.groups)
+            for position, group in positions:
+                found[position] = columns[group]
+
+
+def _reads(plan: ReadPlan) -> tuple[_Read, ...]:
+    """One read per key space."""
+    reads: dict[str, _Read] = {}
+    encoders: dict[tuple[object, ...], int] = {}
+    for position, group in enumerate(plan.groups):
+        read = reads.setdefault(group.key_space, _Read(group.key_space))
+        named = tuple((column, dtype) for column, _, dtype in group.keys)
+        which = encoders.setdefault((group.key_space, named), len(read.encoders))
+        if which == len(read.encoders):
+            read.encoders.append(row_encoder(named))
+            read.targets.append([])
+        if group.group not in read.groups:
+            read.groups.append(group.group)
+        read.targets[which].append((position, read.groups.index(group.group)))
+    return tuple(reads.values())
+
+
+def _echo(plan: ReadPlan) -> dict[str, DataType]:
+    """The columns of the request that the answer repeats: keys in the order of the groups, then request columns."""
+    columns = {column: dtype for group in plan.groups for column, _, dtype in group.keys}
+    for column in plan.requests:
+        columns.setdefault(column.name, column.dtype)
+    return columns
+
+
+def _check_request(row: Row, name: str, accept: Converter, dtype: DataType) -> None:
+    """Refuse a row whose request column is not there or not of its type; None is of every type."""
+    if name not in row:
+        raise MissingColumnError(
+            f"a requested row has no request column {name!r}",
+            found=", ".join(map(str, row)) or "an empty row",
+            closest=closest_names(name, map(str, row)),
+            try_=f"bring it in every row: {{..., {name!r}: ...}}",
+            details={"column": name},
+        )
+    value = row[name]
+    if value is None:
+        return
+    try:
+        accept(value)
+    except _MISFITS as error:
+        kind = type(value).__name__
+        raise ColumnTypeError(
+            f"request column {name!r} is of type {dtype}, and a row has {kind}",
+            found=f"{value!r} ({kind})",
+            details={"column": name, "expected": str(dtype), "found_type": kind},
+        ) from error
+
+
+def _default(column: ReadColumn) -> Any:
+    """A column's default as the column's own values are: 0 for a float is 0.0, text for a datetime is a datetime.
+
+    Raises:
+        ColumnTypeError: the default is not of the column's type.
+    """
+    if column.default is None:
+        return None
+    try:
+        return from_wire(encoder(column.dtype)(column.default), column.dtype)
+    except _MISFITS as error:
+        raise ColumnTypeError(
+            f"the default of {column.name!r} is not of its type {column.dtype}", found=repr(column.default)
+        ) from error
+
+
+def _echo_array(values: Sequence[Any], dtype: DataType) -> pa.Array:
+    """A column of the request in the canonical Arrow type."""
+    import pyarrow as pa
+
+    from grange.types.arrow import arrow_type
+
+    convert = encoder(dtype)
+    return pa.array(
+        [None if value is None else from_wire(convert(value), dtype) for value in values], arrow_type(dtype)
+    )

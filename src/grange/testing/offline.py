@@ -1,0 +1,485 @@
+"""The promises of an offline store as tests: subclass, say how to open a store, inherit them all.
+
+class TestMyStore(OfflineStoreContract):
+    @pytest.fixture
+    def open_store(self, tmp_path):
+        return lambda: MyStore(tmp_path)
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from grange.errors import (
+    ColumnTypeError,
+    ConflictError,
+    DataError,
+    DefinitionError,
+    RequestError,
+    SchemaError,
+    UnknownVersionError,
+)
+from grange.frames import Rows
+from grange.plan.nodes import Node
+from grange.ports.engine import Engine
+from grange.ports.offline import PUSHED_FROM, OfflineStore, VersionMeta
+from grange.ports.plugins import create
+from grange.testing.equality import assert_rows_equal
+from grange.types import Schema
+from grange.types.arrow import arrow_schema, conform
+from grange.types.names import SEQUENCE
+from grange.types.time import ALWAYS
+
+NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+SCHEMA = Schema.of({"user_id": "string", "event_time": "datetime", "loaded_at": "datetime", "amount": "float64"})
+EVERYTHING = Schema.of(
+    {
+        "user_id": "string", "event_time": "datetime", "loaded_at": "datetime", "i8": "int8", "u64": "uint64",
+        "f32": "float32", "flag": "boolean", "raw": "binary", "id": "uuid", "day": "date", "took": "duration",
+        "price": "decimal(12,2)", "vector": "list[float32]", "place": "struct{lat:float64,name:string}",
+        "month": "int32",
+    }
+)  # fmt: skip
+"""One column of every kind; `month` is also the name of a folder that a store may make."""
+
+
+def day(number: int) -> dt.datetime:
+    """So many days after the first of January 2026."""
+    return dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=number)
+
+
+def draft(schema: Schema = SCHEMA, **changes: Any) -> VersionMeta:
+    """What is handed to `publish` and `append` for the group `spend`."""
+    times: dict[str, Any] = {"event_time": "event_time", "created_time": "loaded_at"}
+    return VersionMeta(name="spend", version="", schema=schema, entity_keys=("user_id",), **times).with_(**changes)
+
+
+def history(*amounts: float | None, schema: Schema = SCHEMA, start: int = 0) -> pa.Table:
+    """Rows of one user, one a day from day `start`, without sequence; columns beyond `SCHEMA` are null."""
+    days = range(start, start + len(amounts))
+    known: dict[str, Sequence[Any]] = {
+        "user_id": ["ü"] * len(amounts),
+        "event_time": [day(number) for number in days],
+        "loaded_at": [None if number % 2 else day(number + 1) for number in days],
+        "amount": amounts,
+    }
+    columns = {name: known.get(name, [None] * len(amounts)) for name in schema.names}
+    return pa.table(columns, schema=arrow_schema(schema))
+
+
+def numbered(table: pa.Table, start: int = 0) -> pa.Table:
+    """The rows with sequence numbers from `start`."""
+    return table.append_column(SEQUENCE, pa.array(range(start, start + table.num_rows), pa.int64()))
+
+
+def one_of_everything() -> pa.Table:
+    """Two rows of `EVERYTHING` and one of nulls."""
+    head: list[Any] = ["u", day(1), None]
+    rows: list[list[Any]] = [
+        [*head, -128, 2**64 - 1, 0.1, True, b"\x00\xff", "0" * 8 + "-0000-0000-0000-" + "0" * 12, dt.date(1969, 7, 20),
+         dt.timedelta(microseconds=-1), decimal.Decimal("-1.10"), [1.5, None], {"lat": 1.0, "name": None}, 7],
+        [*head, 127, 0, float("inf"), False, b"", "f" * 8 + "-ffff-ffff-ffff-" + "f" * 12, dt.date(2026, 1, 1),
+         dt.timedelta(days=9), decimal.Decimal("9999999999.99"), [], {"lat": None, "name": ""}, 0],
+        [*head, *[None] * 12],
+    ]  # fmt: skip
+    return pa.table(list(zip(*rows, strict=True)), schema=arrow_schema(EVERYTHING))
+
+
+class OfflineStoreContract:
+    """Every promise of `grange.ports.offline.OfflineStore`.
+
+    A subclass gives the fixture `open_store`: a function that opens the same, at first empty, store each time.
+    """
+
+    @pytest.fixture
+    def open_store(self) -> Callable[[], OfflineStore]:
+        """Opens the store under test; override it."""
+        raise NotImplementedError("give a fixture `open_store` that returns a function without arguments")
+
+    @pytest.fixture
+    def store(self, open_store: Callable[[], OfflineStore]) -> OfflineStore:
+        """The store under test, empty."""
+        return open_store()
+
+    @pytest.fixture
+    def engine(self) -> Engine:
+        """What runs the nodes that the store hands out."""
+        engine: Engine = create("engines", "reference", {})
+        return engine
+
+    # an empty store
+
+    def test_an_empty_store_has_nothing(self, store: OfflineStore) -> None:
+        """No versions, no pushed rows, nothing wrong; asking for rows is an error that names the group."""
+        assert isinstance(store, OfflineStore)
+        assert store.versions("spend") == ()
+        assert store.pushed("spend") is None
+        assert store.next_pushed("spend") == PUSHED_FROM
+        assert store.verify() == store.verify("spend") == ()
+        for ask in (store.meta, store.snapshot):
+            with pytest.raises(UnknownVersionError, match="spend"):
+                ask("spend")
+            with pytest.raises(UnknownVersionError, match="spend"):
+                ask("spend", "1.0.0")
+
+    def test_a_name_never_leads_elsewhere(self, store: OfflineStore) -> None:
+        """Group names and versions that could be paths are refused by every call."""
+        for name in ("../spend", "a/b", "", ".", "_metadata", "/etc"):
+            with pytest.raises(DefinitionError):
+                store.versions(name)
+            with pytest.raises(DefinitionError):
+                store.snapshot(name)
+            with pytest.raises(DefinitionError):
+                store.delete(name)
+            with pytest.raises(DefinitionError):
+                store.publish(draft(name=name), Rows(arrow=numbered(history(1.0))), now=NOW)
+        for version in ("../1.0.0", "1.0", "latest", ""):
+            with pytest.raises(RequestError):
+                store.snapshot("spend", version)
+            with pytest.raises(RequestError):
+                store.delete("spend", version)
+
+    # publishing
+
+    def test_rows_come_back_as_they_were(self, store: OfflineStore, engine: Engine) -> None:
+        """Same rows, same order, same types, nulls and sequence included, for every data type."""
+        table = numbered(one_of_everything())
+        publish(store, draft(EVERYTHING), table)
+        assert_rows_equal(run(engine, store.snapshot("spend").rows, EVERYTHING), table)
+
+    def test_metadata_says_what_was_stored(self, store: OfflineStore) -> None:
+        """Counts, times, hashes, reason; the same from `publish`, `meta` and `snapshot`."""
+        meta = publish(store, draft(source="files", quarantined=2, code_hash="c"), numbered(history(1.0, None, 3.0)))
+        assert meta == store.meta("spend") == store.meta("spend", "1.0.0") == store.snapshot("spend").meta
+        assert (meta.version, meta.row_count, meta.created_at) == ("1.0.0", 3, NOW)
+        assert (meta.min_event_time, meta.max_event_time) == (day(0), day(2))
+        assert (meta.schema, meta.entity_keys) == (SCHEMA, ("user_id",))
+        assert (meta.source, meta.quarantined, meta.code_hash) == ("files", 2, "c")
+        assert all(len(digest) == 64 for digest in (meta.content_hash, meta.schema_hash, meta.config_hash))
+        assert dict(meta.change_summary)["bump_type"] == "initial"
+
+    def test_numbers_follow_the_law(self, store: OfflineStore) -> None:
+        """VER-1: first 1.0.0, data PATCH, code and new columns MINOR, lost columns MAJOR; all stay readable."""
+        wide = Schema((*SCHEMA.columns, *Schema.of({"extra": "int64"}).columns))
+        drafts = [
+            (draft(), history(1.0)),
+            (draft(), history(1.0, 2.0)),
+            (draft(code_hash="new"), history(1.0, 2.0)),
+            (draft(wide, code_hash="new"), history(1.0, 2.0, schema=wide)),
+            (draft(code_hash="new"), history(1.0, 2.0)),
+        ]
+        made = [publish(store, each, numbered(table)).version for each, table in drafts]
+        assert made == ["1.0.0", "1.0.1", "1.1.0", "1.2.0", "2.0.0"]
+        assert store.versions("spend") == tuple(made)
+        assert store.meta("spend").version == "2.0.0"
+
+    def test_versions_order_as_numbers(self, store: OfflineStore) -> None:
+        """1.10.0 comes after 1.9.0."""
+        for number, version in enumerate(["1.9.0", "1.10.0"]):
+            publish(store, draft(version=version), numbered(history(float(number))))
+        assert store.versions("spend") == ("1.9.0", "1.10.0")
+        assert publish(store, draft(), numbered(history(9.0))).version == "1.10.1"
+
+    def test_identical_rows_make_no_version(self, store: OfflineStore) -> None:
+        """VER-1: however the rows are cut into chunks, and whenever they are built again."""
+        table = numbered(history(1.0, None, 3.0, 4.0))
+        first = publish(store, draft(), table)
+        again = pa.concat_tables([table.slice(0, 1), table.slice(1, 2), table.slice(3)])
+        assert publish(store, draft(), again, now=NOW + dt.timedelta(days=1)) == first
+        assert store.versions("spend") == ("1.0.0",)
+
+    def test_order_is_content(self, store: OfflineStore) -> None:
+        """The same rows in another order among ties are other history (PIT-3)."""
+        tied = pa.concat_tables([history(1.0), history(2.0)])
+        publish(store, draft(), numbered(tied))
+        swapped = pa.concat_tables([history(2.0), history(1.0)])
+        assert publish(store, draft(), numbered(swapped)).version == "1.0.1"
+
+    def test_a_version_never_changes(self, store: OfflineStore, engine: Engine) -> None:
+        """VER-4: what is published or pushed later is not in it."""
+        table = numbered(history(1.0))
+        meta = publish(store, draft(), table)
+        publish(store, draft(), numbered(history(5.0, 6.0)))
+        append(store, draft(), history(7.0, start=9))
+        snapshot = store.snapshot("spend", "1.0.0")
+        assert (snapshot.meta, snapshot.pending) == (meta, 0)
+        assert_rows_equal(run(engine, snapshot.rows), table)
+
+    def test_an_explicit_number_must_be_above(self, store: OfflineStore) -> None:
+        """VER-2: a valid one above the highest, else an error and nothing is stored."""
+        assert publish(store, draft(version="1.5.0"), numbered(history(1.0))).version == "1.5.0"
+        for version in ("1.5.0", "1.4.9", "1.6", "x"):
+            with pytest.raises(RequestError):
+                publish(store, draft(version=version), numbered(history(2.0)))
+        assert store.versions("spend") == ("1.5.0",)
+
+    def test_no_rows_are_a_version_too(self, store: OfflineStore, engine: Engine) -> None:
+        """A build without rows is stored, with its columns and without times."""
+        meta = publish(store, draft(), numbered(history()))
+        assert (meta.row_count, meta.min_event_time, meta.max_event_time) == (0, None, None)
+        assert_rows_equal(run(engine, store.snapshot("spend").rows), numbered(history()))
+
+    def test_rows_of_all_times_are_stored(self, store: OfflineStore, engine: Engine) -> None:
+        """Rows without a time come first, then those that are always true, then the others."""
+        table = history(1.0, 2.0, 3.0)
+        moments = pa.array([None, ALWAYS, day(0)], table.schema.field("event_time").type)
+        table = numbered(table.set_column(1, "event_time", moments).set_column(2, "loaded_at", moments))
+        meta = publish(store, draft(), table)
+        assert (meta.min_event_time, meta.max_event_time) == (ALWAYS, day(0))
+        assert_rows_equal(run(engine, store.snapshot("spend").rows), table)
+
+    def test_contradicting_rows_are_refused(self, store: OfflineStore) -> None:
+        """Out of order, other columns, other types, no sequence, pushed rows that never came: nothing is stored."""
+        good = numbered(history(1.0, 2.0))
+        backwards, twice = good.take([1, 0]), pa.concat_tables([good.slice(0, 1)] * 2)
+        text = good.set_column(3, "amount", pa.array(["a", "b"]))
+        missing = numbered(history(1.0).drop_columns(["amount"]))
+        refused: list[tuple[type[Exception], pa.Table]] = [
+            (DataError, backwards), (DataError, twice), (SchemaError, missing), (SchemaError, history(1.0)),
+            (SchemaError, good.append_column("more", pa.array([1, 2]))), (ColumnTypeError, text),
+        ]  # fmt: skip
+        for error, table in refused:
+            with pytest.raises(error, match="spend"):
+                publish(store, draft(), table)
+        with pytest.raises(DataError, match="pushed_through"):
+            publish(store, draft(pushed_through=PUSHED_FROM + 1), good)
+        assert store.versions("spend") == ()
+
+    def test_another_opening_sees_the_same(
+        self, store: OfflineStore, open_store: Callable[[], OfflineStore], engine: Engine
+    ) -> None:
+        """What was stored is there for whoever opens the store afterwards, and for whoever had it open."""
+        other = open_store()
+        table = numbered(history(1.0))
+        meta = publish(store, draft(), table)
+        append(store, draft(), history(2.0, start=5))
+        for each in (other, open_store()):
+            assert each.meta("spend") == meta
+            assert each.next_pushed("spend") == PUSHED_FROM + 1
+            assert run(engine, each.snapshot("spend").rows).num_rows == 2
+
+    # pushed rows
+
+    def test_pushed_rows_are_numbered_on(self, store: OfflineStore) -> None:
+        """Monotone from `PUSHED_FROM`, one number a row, none for no rows."""
+        assert append(store, draft(), history(1.0, 2.0)) == PUSHED_FROM
+        assert append(store, draft(), history()) == PUSHED_FROM + 2
+        assert append(store, draft(), history(3.0)) == PUSHED_FROM + 2
+        assert store.next_pushed("spend") == PUSHED_FROM + 3
+
+    def test_pushed_rows_alone_are_a_snapshot(self, store: OfflineStore, engine: Engine) -> None:
+        """A group that was never materialized: version 0.0.0, late rows and ties as they came."""
+        late = pa.concat_tables([history(1.0, start=9), history(2.0, start=3)])
+        append(store, draft(), late)
+        append(store, draft(), history(3.0))
+        snapshot = store.snapshot("spend")
+        assert (snapshot.meta.version, snapshot.meta.row_count, snapshot.pending) == ("0.0.0", 3, 3)
+        assert (snapshot.meta.min_event_time, snapshot.meta.max_event_time) == (day(0), day(9))
+        assert (snapshot.meta.schema, snapshot.meta.event_time) == (SCHEMA, "event_time")
+        expected = numbered(pa.concat_tables([late, history(3.0)]), PUSHED_FROM)
+        assert_rows_equal(run(engine, snapshot.rows), expected, by=[SEQUENCE])
+        assert store.versions("spend") == ()
+
+    def test_the_latest_has_the_rows_pushed_since(self, store: OfflineStore, engine: Engine) -> None:
+        """The version's rows and those pushed later; a version that contains them ends that."""
+        rows, more = history(1.0, 2.0), history(3.0, 4.0, start=5)
+        publish(store, draft(), numbered(rows))
+        append(store, draft(), more.slice(0, 1))
+        append(store, draft(), more.slice(1))
+        snapshot = store.snapshot("spend")
+        assert (snapshot.meta.version, snapshot.pending) == ("1.0.0", 2)
+        both = pa.concat_tables([numbered(rows), numbered(more, PUSHED_FROM)])
+        assert_rows_equal(run(engine, snapshot.rows), both, by=[SEQUENCE])
+        publish(store, draft(pushed_through=store.next_pushed("spend")), both)
+        assert store.snapshot("spend").pending == 0
+        assert_rows_equal(run(engine, store.snapshot("spend").rows), both)
+        pushed = store.pushed("spend")
+        assert pushed is not None
+        assert_rows_equal(run(engine, pushed), numbered(more, PUSHED_FROM))
+
+    def test_a_version_may_end_inside_a_push(self, store: OfflineStore, engine: Engine) -> None:
+        """Only the rows of a push from `pushed_through` on are pending."""
+        append(store, draft(), history(1.0, 2.0, 3.0))
+        table = numbered(history(1.0), PUSHED_FROM)
+        publish(store, draft(pushed_through=PUSHED_FROM + 1), table)
+        snapshot = store.snapshot("spend")
+        assert snapshot.pending == 2
+        assert_rows_equal(run(engine, snapshot.rows), numbered(history(1.0, 2.0, 3.0), PUSHED_FROM), by=[SEQUENCE])
+
+    def test_reaching_further_is_a_version(self, store: OfflineStore) -> None:
+        """Pushed rows that an expectation kept out are not pending for ever, though no row is new."""
+        table = numbered(history(1.0))
+        publish(store, draft(), table)
+        append(store, draft(), history(-1.0))
+        assert publish(store, draft(pushed_through=PUSHED_FROM + 1), table).version == "1.0.1"
+        assert store.snapshot("spend").pending == 0
+
+    def test_layouts_meet_in_the_columns_of_both(self, store: OfflineStore, engine: Engine) -> None:
+        """After a change of columns, what one side lacks is null, and the newest push says the type."""
+        newer = Schema.of({**{c.name: c.dtype for c in SCHEMA.without(["amount"])}, "amount": "float64", "n": "int64"})
+        older = Schema.of({c.name: "int64" if c.name == "amount" else c.dtype for c in SCHEMA})
+        narrow = SCHEMA.without(["amount"])
+        rows = history(1.0)
+        publish(store, draft(older), numbered(rows.cast(arrow_schema(older))))
+        append(store, draft(newer), history(2.5, schema=newer).set_column(4, "n", pa.array([8])))
+        append(store, draft(narrow), history(9.0, schema=narrow))
+        snapshot = store.snapshot("spend")
+        assert snapshot.meta.schema == newer
+        result = run(engine, snapshot.rows, newer).sort_by(SEQUENCE)
+        assert result.column("amount").to_pylist() == [1.0, 2.5, None]
+        assert result.column("n").to_pylist() == [None, 8, None]
+        pushed = store.pushed("spend")
+        assert pushed is not None
+        assert run(engine, pushed, newer).column("n").to_pylist() == [8, None]
+
+    def test_another_key_does_not_mix(self, store: OfflineStore) -> None:
+        """Rows pushed under another entity key cannot lie beside the version's: an error until it is rebuilt."""
+        publish(store, draft(), numbered(history(1.0)))
+        append(store, draft(entity_keys=("user_id", "amount")), history(2.0))
+        with pytest.raises(SchemaError, match="entity key"):
+            store.snapshot("spend")
+        assert store.snapshot("spend", "1.0.0").meta.version == "1.0.0"
+
+    # deleting
+
+    def test_deleting_the_latest_brings_the_one_before(self, store: OfflineStore, engine: Engine) -> None:
+        """Its pushed rows are pending again, no number is given twice, and a new build gets a new number."""
+        publish(store, draft(), numbered(history(1.0)))
+        append(store, draft(), history(2.0, start=5))
+        both = pa.concat_tables([numbered(history(1.0)), numbered(history(2.0, start=5), PUSHED_FROM)])
+        publish(store, draft(pushed_through=PUSHED_FROM + 1), both)
+        with store.lock("spend", timeout=5):
+            store.delete("spend", "1.0.1")
+        snapshot = store.snapshot("spend")
+        assert (snapshot.meta.version, snapshot.pending, store.versions("spend")) == ("1.0.0", 1, ("1.0.0",))
+        assert_rows_equal(run(engine, snapshot.rows), both, by=[SEQUENCE])
+        assert append(store, draft(), history(3.0)) == PUSHED_FROM + 1
+        with pytest.raises(UnknownVersionError):
+            store.meta("spend", "1.0.1")
+        assert store.verify() == ()
+
+    def test_deleting_another_keeps_the_latest(self, store: OfflineStore) -> None:
+        """And an unknown one is an error that names those there are."""
+        for amount in (1.0, 2.0):
+            publish(store, draft(), numbered(history(amount)))
+        store.delete("spend", "1.0.0")
+        assert store.meta("spend").version == "1.0.1"
+        with pytest.raises(UnknownVersionError, match=r"1\.0\.1"):
+            store.delete("spend", "1.0.0")
+
+    def test_deleting_every_version_keeps_pushed_rows(self, store: OfflineStore) -> None:
+        """They are the only copy."""
+        publish(store, draft(), numbered(history(1.0)))
+        append(store, draft(), history(2.0))
+        store.delete("spend", "1.0.0")
+        assert (store.snapshot("spend").meta.version, store.snapshot("spend").pending) == ("0.0.0", 1)
+
+    def test_deleting_a_group_leaves_the_others(self, store: OfflineStore) -> None:
+        """Nothing of it is left; it can begin again; deleting nothing is fine."""
+        publish(store, draft(), numbered(history(1.0)))
+        publish(store, draft(name="other"), numbered(history(1.0)))
+        append(store, draft(), history(2.0))
+        for _ in range(2):
+            with store.lock("spend", timeout=5):
+                store.delete("spend")
+        assert (store.versions("spend"), store.pushed("spend")) == ((), None)
+        assert store.versions("other") == ("1.0.0",)
+        assert publish(store, draft(), numbered(history(3.0))).version == "1.0.0"
+        assert store.verify() == ()
+
+    # besides
+
+    def test_quarantined_rows_are_kept_apart(self, store: OfflineStore) -> None:
+        """Any columns; each call keeps its own; versions do not see them."""
+        bad = Rows.of({"amount": [-1.0], "reason": ["amount: greater_than(0)"]})
+        places = {store.quarantine("spend", bad, now=NOW) for _ in range(2)}
+        assert len(places) == 2
+        assert all(places)
+        assert store.versions("spend") == ()
+        assert store.verify() == ()
+
+    def test_one_writer_at_a_time(self, store: OfflineStore, open_store: Callable[[], OfflineStore]) -> None:
+        """A second thread, through the same store or another, is told so; other groups are free."""
+        outcomes: list[str] = []
+
+        def attempt(through: OfflineStore, group: str) -> None:
+            try:
+                with through.lock(group, timeout=0.05):
+                    outcomes.append(f"{group} taken")
+            except ConflictError as error:
+                outcomes.append(f"{group} refused, retry {error.retry}")
+
+        def attempts() -> None:
+            for through in (store, open_store()):
+                thread = threading.Thread(target=attempt, args=(through, "spend"))
+                thread.start()
+                thread.join()
+
+        with store.lock("spend", timeout=5):
+            attempts()
+            attempt(store, "other")
+        attempts()
+        assert outcomes == [*["spend refused, retry True"] * 2, "other taken", *["spend taken"] * 2]
+
+    def test_writers_in_turn_lose_nothing(self, store: OfflineStore, open_store: Callable[[], OfflineStore]) -> None:
+        """Pushes from several threads through several openings each get their own numbers."""
+        firsts: list[int] = []
+
+        def push(through: OfflineStore) -> None:
+            for _ in range(3):
+                with through.lock("spend", timeout=60):
+                    firsts.append(through.append(draft(), Rows(arrow=history(1.0, 2.0))))
+
+        threads = [threading.Thread(target=push, args=(through,)) for through in (store, store, open_store())]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(firsts) == list(range(PUSHED_FROM, PUSHED_FROM + 18, 2))
+        assert store.snapshot("spend").pending == 18
+
+    def test_readers_see_whole_versions(self, store: OfflineStore, engine: Engine) -> None:
+        """VER-3: a reader without the lock gets one version or the next, never a mixture."""
+        publish(store, draft(), numbered(history(0.0, 0.0)))
+        stop, mixed = threading.Event(), []
+
+        def read() -> None:
+            while not stop.is_set():
+                amounts = run(engine, store.snapshot("spend").rows).column("amount").to_pylist()
+                mixed.extend([amounts] if len(set(amounts)) != 1 or len(amounts) != 2 else [])
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        for number in range(1, 8):
+            publish(store, draft(), numbered(history(float(number), float(number))))
+        stop.set()
+        reader.join()
+        assert mixed == []
+        assert len(store.versions("spend")) == 8
+
+
+def publish(store: OfflineStore, meta: VersionMeta, table: pa.Table, *, now: dt.datetime = NOW) -> VersionMeta:
+    """Publish as the verbs do: under the lock."""
+    with store.lock(meta.name if meta.name.isidentifier() else "spend", timeout=30):
+        return store.publish(meta, Rows(arrow=table), now=now)
+
+
+def append(store: OfflineStore, meta: VersionMeta, table: pa.Table) -> int:
+    """Append as the verbs do: under the lock."""
+    with store.lock(meta.name, timeout=30):
+        return store.append(meta, Rows(arrow=table))
+
+
+def run(engine: Engine, node: Node, schema: Schema = SCHEMA) -> pa.Table:
+    """A store's rows in canonical types, with their sequence."""
+    whole = Schema.of([*((column.name, column.dtype) for column in schema), (SEQUENCE, "int64")])
+    table = engine.run(node, {}).arrow
+    assert table.column_names == list(whole.names)
+    return conform(table, whole, what="stored rows")

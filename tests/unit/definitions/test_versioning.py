@@ -1,0 +1,138 @@
+"""Version numbers and the hashes behind them (VER-1, VER-2)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grange.definitions.versioning import Build, Change, config_hash, is_same, next_version, schema_hash
+from grange.errors import RequestError
+from grange.types import Schema
+from grange.types.names import parse_version
+from grange.types.schema import Column
+
+OLD = Build(Schema.of({"k": "string", "t": "datetime", "a": "int64"}), "content", "config", "code")
+
+
+def build(columns: dict[str, str] | None = None, content: str = "content", config: str = "config", code: str = "code",
+          covers: int = 0) -> Build:  # fmt: skip
+    """The old build with some things changed."""
+    return Build(OLD.schema if columns is None else Schema.of(columns), content, config, code, covers)
+
+
+@pytest.mark.parametrize(
+    ("new", "version", "change"),
+    [
+        (build({"k": "string", "t": "datetime"}), "2.0.0", Change("major", "removed_columns", ("a",))),
+        (build({"k": "string", "t": "datetime", "b": "int64"}), "2.0.0", Change("major", "removed_columns", ("a",))),
+        (
+            build({"k": "string", "t": "datetime", "a": "float64", "b": "int64"}),
+            "2.0.0",
+            Change("major", "changed_types", ("a: int64 -> float64",)),
+        ),
+        (
+            build({"k": "string", "t": "datetime", "a": "int64", "b": "int64"}, content="new"),
+            "1.5.0",
+            Change("minor", "added_columns", ("b",)),
+        ),
+        (build(config="keys"), "1.5.0", Change("minor", "changed_config")),
+        (build(code="new", content="new"), "1.5.0", Change("minor", "changed_code")),
+        (build(content="new"), "1.4.3", Change("patch", "changed_data")),
+        (build(covers=7), "1.4.3", Change("patch", "changed_data")),
+    ],
+    ids=["removed", "renamed", "retyped", "added", "config", "code", "data", "reach"],
+)
+def test_each_change_has_its_bump(new: Build, version: str, change: Change) -> None:
+    """VER-1, the weightiest change first; the bump applies to the highest version there is."""
+    assert next_version(["1.0.0", "1.4.2", "1.4.1"], OLD, new) == (version, change)
+    assert not is_same(OLD, new)
+
+
+def test_the_first_build_is_1_0_0() -> None:
+    """VER-1."""
+    assert next_version([], None, OLD) == ("1.0.0", Change("initial", "first_build"))
+
+
+def test_an_identical_build_has_no_number() -> None:
+    """VER-1; the order of columns and their descriptions are no change."""
+    described = Schema(tuple(Column(c.name, c.dtype, "words") for c in reversed(OLD.schema.columns)))
+    assert next_version(["1.0.0"], OLD, Build(described, "content", "config", "code")) is None
+
+
+def test_versions_compare_as_numbers() -> None:
+    """1.10.0 is above 1.9.0."""
+    assert next_version(["1.9.0", "1.10.0"], OLD, build(content="new")) == (
+        "1.10.1",
+        Change("patch", "changed_data"),
+    )
+
+
+def test_nothing_readable_promises_nothing() -> None:
+    """With versions that cannot be read, a build cannot be compared, so it is MAJOR."""
+    assert next_version(["1.2.3"], None, OLD) == ("2.0.0", Change("major", "no_readable_version"))
+
+
+def test_an_explicit_number_is_taken() -> None:
+    """VER-2: above the highest, whatever changed."""
+    assert next_version(["1.0.0"], OLD, OLD, explicit="1.0.1") == ("1.0.1", Change("explicit", "asked_for"))
+    assert next_version([], None, OLD, explicit="0.1.0") == ("0.1.0", Change("explicit", "asked_for"))
+
+
+@pytest.mark.parametrize("text", ["1.0.0", "0.9.9", "1.0", "01.0.0", "v2.0.0", "2.0.0 ", "2.0.0-rc1"])
+def test_an_explicit_number_must_be_a_higher_one(text: str) -> None:
+    """VER-2."""
+    with pytest.raises(RequestError):
+        next_version(["1.0.0", "0.1.0"], OLD, OLD, explicit=text)
+
+
+def test_the_summary_is_what_metadata_keeps() -> None:
+    """The seed's three fields."""
+    summary = dict(Change("minor", "added_columns", ("b",)).to_summary())
+    assert summary == {"bump_type": "minor", "reason": "added_columns", "details": ["b"]}
+
+
+def test_the_schema_hash_is_of_names_and_types() -> None:
+    """VER-2: neither order nor description; every name and type."""
+    base = Schema.of({"a": "int64", "b": "list[float32]"})
+    assert schema_hash(base) == schema_hash(Schema.of({"b": "list[float32]", "a": "int64"}))
+    assert schema_hash(base) == schema_hash(Schema((Column("a", base["a"], "words"), base.columns[1])))
+    others = [{"a": "int32", "b": "list[float32]"}, {"c": "int64", "b": "list[float32]"}, {"a": "int64"}]
+    assert len({schema_hash(base), *(schema_hash(Schema.of(other)) for other in others)}) == 4
+
+
+def test_the_config_hash_is_of_keys_times_and_interval() -> None:
+    """VER-2: each of them counts, and no two run together."""
+    hashes = [
+        config_hash(entity_keys=["a", "b"], event_time="t"),
+        config_hash(entity_keys=["b", "a"], event_time="t"),
+        config_hash(entity_keys=["a,b"], event_time="t"),
+        config_hash(entity_keys=["a", "b"], event_time="u"),
+        config_hash(entity_keys=["a", "b"], event_time="t", created_time="c"),
+        config_hash(entity_keys=["a", "b"], event_time="t", interval=dt.timedelta(days=1)),
+    ]
+    assert all(one != other for one, other in itertools.combinations(hashes, 2))
+    assert hashes[0] == config_hash(entity_keys=("a", "b"), event_time="t", created_time=None)
+
+
+_numbers = st.integers(0, 30)
+_versions = st.lists(st.builds("{}.{}.{}".format, _numbers, _numbers, _numbers), min_size=1)
+_builds = st.builds(
+    build,
+    columns=st.dictionaries(st.sampled_from(["a", "b", "c"]), st.sampled_from(["int64", "float64"])),
+    content=st.sampled_from("xy"),
+    config=st.sampled_from("xy"),
+    code=st.sampled_from("xy"),
+)
+
+
+@given(_versions, _builds, _builds)
+def test_a_number_is_new_and_above_all(previous: list[str], old: Build, new: Build) -> None:
+    """Whatever changed, the number is above every version there is; without a change there is none."""
+    numbered = next_version(previous, old, new)
+    assert (numbered is None) == is_same(old, new) == is_same(new, old)
+    if numbered is not None:
+        assert all((parse_version(numbered[0]) or ()) > (parse_version(text) or ()) for text in previous)

@@ -1,0 +1,438 @@
+"""What the `parquet` store keeps on disk, what it makes of damage, and who may write."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from grange.errors import ConfigError, ConflictError, CorruptStoreError, DataError, RequestError
+from grange.frames import Rows
+from grange.offline.parquet.backend import ParquetStore
+from grange.offline.parquet.layout import Layout
+from grange.plan.nodes import Concat, Scan
+from grange.ports.offline import PUSHED_FROM
+from grange.ports.plugins import create
+from grange.testing import assert_rows_equal
+from grange.testing.offline import NOW, SCHEMA, append, draft, history, numbered, publish, run
+from grange.types.names import SEQUENCE
+from grange.types.time import ALWAYS
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The store's folder."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(root: Path) -> ParquetStore:
+    """An empty store."""
+    return ParquetStore(root)
+
+
+def tree(root: Path) -> set[str]:
+    """Every file under the root but locks."""
+    files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    return {name for name in files if not name.endswith((".lock", ".owner"))}
+
+
+# on disk
+
+
+def test_the_layout(store: ParquetStore, root: Path) -> None:
+    """The files of the design, by their names; metadata with the seed's fields."""
+    publish(store, draft(), numbered(history(1.0)))
+    append(store, draft(), history(2.0, 3.0))
+    place = Path(store.quarantine("spend", Rows.of({"a": [1]}), now=NOW))
+    assert place.parent == root / "spend/_quarantine"
+    assert place.name.startswith("20260301T000000Z-")
+    segment = f"spend/_pushed/{PUSHED_FROM:019d}-{PUSHED_FROM + 1:019d}.parquet"
+    assert tree(root) == {
+        "spend/1.0.0/data.parquet", "spend/1.0.0/.meta.json", "spend/_latest.json", segment,
+        str(place.relative_to(root)), "_metadata/manifest.json",
+    }  # fmt: skip
+    assert json.loads((root / "spend/_latest.json").read_text()) == {"version": "1.0.0"}
+    meta = json.loads((root / "spend/1.0.0/.meta.json").read_text())
+    seed = {"name", "version", "content_hash", "schema_hash", "config_hash", "created_at", "updated_at", "row_count",
+            "entity_keys", "timestamp", "interval", "columns", "change_summary"}  # fmt: skip
+    assert seed <= meta.keys()
+    assert meta["change_summary"] == {"bump_type": "initial", "reason": "first_build", "details": []}
+
+
+def test_data_files_are_for_any_reader(store: ParquetStore, root: Path) -> None:
+    """The group's columns and the sequence, in row groups with statistics."""
+    table = numbered(history(1.0).take([0] * 200_000))
+    publish(store, draft(), table)
+    file = pq.ParquetFile(root / "spend/1.0.0/data.parquet")
+    assert file.schema_arrow.names == [*SCHEMA.names, SEQUENCE]
+    assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [131_072, 200_000 - 131_072]
+    statistics = file.metadata.row_group(1).column(SCHEMA.names.index("event_time")).statistics
+    assert statistics.has_min_max
+
+
+def test_large_versions_have_a_file_per_month(root: Path) -> None:
+    """Above the threshold; the months are slices in order; rows that are always true lie in 0001-01."""
+    store = ParquetStore(root, partition_rows=4)
+    table = history(*range(40))
+    moments = [None, ALWAYS, *table.column("event_time").to_pylist()[2:]]
+    table = numbered(table.set_column(1, "event_time", pa.array(moments, table.schema.field("event_time").type)))
+    meta = publish(store, draft(), table)
+    assert meta.files == tuple(f"data/month={month}/part-0.parquet" for month in ("0001-01", "2026-01", "2026-02"))
+    scan = store.snapshot("spend").rows
+    assert isinstance(scan, Scan)
+    assert (scan.ordered, scan.columns) == (True, (*SCHEMA.names, SEQUENCE))
+    for engine in ("reference", "polars", "duckdb"):
+        assert_rows_equal(run(create("engines", engine, {}), scan), table)
+    assert store.verify() == ()
+    whole = ParquetStore(root / "whole")
+    assert publish(whole, draft(), table).content_hash == meta.content_hash
+    assert publish(store, draft(), numbered(table.slice(1, 4).drop_columns([SEQUENCE]))).files == ("data.parquet",)
+
+
+def test_equal_snapshots_are_equal_values(store: ParquetStore) -> None:
+    """A plan is a value, also where columns had to be aligned."""
+    publish(store, draft(), numbered(history(1.0)))
+    append(store, draft(SCHEMA.without(["amount"])), history(2.0).drop_columns(["amount"]))
+    snapshot = store.snapshot("spend")
+    assert isinstance(snapshot.rows, Concat)
+    assert snapshot == store.snapshot("spend")
+
+
+@pytest.mark.parametrize("compression", ["snappy", "zstd", "lz4", "none"])
+def test_compression_is_an_option(tmp_path: Path, compression: str) -> None:
+    """As the files say it; it does not count as content."""
+    store = create("offline_stores", "parquet", {"root": tmp_path, "path": "h", "compression": compression})
+    publish(store, draft(), numbered(history(1.0)))
+    column = pq.read_metadata(tmp_path / "h/spend/1.0.0/data.parquet").row_group(0).column(0)
+    assert column.compression == {"none": "UNCOMPRESSED"}.get(compression, compression.upper())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"compression": "gzip9"}, {"partition_rows": 0}, {"partition_rows": "many"}, {"path": "s3://b"}, {"pat": "x"}],
+)
+def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Before anything is made."""
+    with pytest.raises(ConfigError):
+        create("offline_stores", "parquet", {"root": tmp_path, **options})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_opening_and_reading_make_nothing(root: Path) -> None:
+    """A store that is only looked at leaves no trace."""
+    store = ParquetStore(root)
+    assert (store.versions("spend"), store.verify("spend"), store.manifest()) == ((), (), {})
+    assert not root.exists()
+
+
+def test_descriptors_are_light() -> None:
+    """Listing backends loads no driver."""
+    program = (
+        "import sys, grange.offline.parquet.descriptor, grange.connectors.files.descriptor\n"
+        "print([m for m in ('pyarrow', 'numpy', 'polars', 'filelock', 'duckdb', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# the latest
+
+
+def test_without_a_pointer_the_highest_is_the_latest(store: ParquetStore, root: Path) -> None:
+    """Missing, unreadable, or pointing nowhere; verify says so, and repair writes what readers do already."""
+    for amount in (1.0, 2.0):
+        publish(store, draft(), numbered(history(amount)))
+    pointer = root / "spend/_latest.json"
+    for text in (None, "", "[]", "{}", '{"version": "9.9.9"}', '{"version": "../x"}', '{"version": 1}'):
+        pointer.unlink() if text is None else pointer.write_text(text)
+        assert store.meta("spend").version == store.snapshot("spend").meta.version == "1.0.1"
+        (finding,) = store.verify("spend")
+        assert (finding.path, finding.removed) == (str(pointer), False)
+        assert [found.removed for found in store.verify("spend", repair=True)] == [True]
+        assert json.loads(pointer.read_text()) == {"version": "1.0.1"}
+        assert store.verify() == ()
+
+
+def test_a_build_after_a_rollback(store: ParquetStore, root: Path) -> None:
+    """VER-1: the bump applies to the highest version; the same rows again bring the highest back."""
+    for amount in (1.0, 2.0):
+        publish(store, draft(), numbered(history(amount)))
+    pointer = root / "spend/_latest.json"
+    pointer.write_text('{"version": "1.0.0"}')
+    assert store.meta("spend").version == "1.0.0"
+    assert publish(store, draft(), numbered(history(1.0))).version == "1.0.0"
+    assert publish(store, draft(), numbered(history(3.0))).version == "1.0.2"
+    pointer.write_text('{"version": "1.0.0"}')
+    assert publish(store, draft(), numbered(history(3.0))).version == "1.0.2"
+    assert store.meta("spend").version == store.manifest()["spend"]["latest"] == "1.0.2"
+    assert store.versions("spend") == ("1.0.0", "1.0.1", "1.0.2")
+
+
+def test_a_damaged_latest_is_an_error_not_an_older_answer(store: ParquetStore, root: Path) -> None:
+    """Its pointer is right, so the older version would be a silent lie; a new build gets past it."""
+    for amount in (1.0, 2.0):
+        publish(store, draft(), numbered(history(amount)))
+    (root / "spend/1.0.1/.meta.json").write_text("{")
+    for ask in (store.meta, store.snapshot):
+        with pytest.raises(CorruptStoreError, match=r"1\.0\.1"):
+            ask("spend")
+        with pytest.raises(CorruptStoreError, match=r"1\.0\.1"):
+            ask("spend", "1.0.1")
+    assert store.versions("spend") == ("1.0.0",)
+    assert store.snapshot("spend", "1.0.0").meta.version == "1.0.0"
+    assert publish(store, draft(), numbered(history(2.0))).version == "1.0.2"
+    assert store.meta("spend").version == "1.0.2"
+    store.delete("spend", "1.0.1")
+    assert store.verify() == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"}, {"version": "2.0.0"}, {"columns": [{"name": "a", "dtype": "nonsense"}]},
+        {"row_count": None, "columns": 3}, {"files": ["../../other/1.0.0/data.parquet"]}, {"files": ["/etc/passwd"]},
+        {"files": []},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_metadata_that_lies_is_damage(store: ParquetStore, root: Path, change: dict[str, Any]) -> None:
+    """Of another version, not metadata at all, or leading out of its folder."""
+    publish(store, draft(), numbered(history(1.0)))
+    path = root / "spend/1.0.0/.meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CorruptStoreError):
+        store.snapshot("spend", "1.0.0")
+    assert any("1.0.0" in finding.path for finding in store.verify())
+
+
+def test_event_times_no_calendar_has_are_refused(store: ParquetStore) -> None:
+    """Before the year 1 and after 9999."""
+    table = numbered(history(1.0))
+    for micros in (-(2**62), 2**62):
+        moments = pa.array([micros], pa.int64()).cast(table.schema.field("event_time").type)
+        with pytest.raises(DataError, match="years 1 to 9999"):
+            publish(store, draft(), table.set_column(1, "event_time", moments))
+    assert store.versions("spend") == ()
+
+
+def test_versions_are_checked_before_any_path_is_made(root: Path) -> None:
+    """A version is never a way out of the store."""
+    with pytest.raises(RequestError):
+        Layout(root).version("spend", "../../etc")
+
+
+# verify
+
+
+def flip(path: Path, column: str) -> None:
+    """Change one bit of a column's values."""
+    file = pq.ParquetFile(path)
+    chunk = file.metadata.row_group(0).column(file.schema_arrow.get_field_index(column))
+    data = bytearray(path.read_bytes())
+    data[chunk.data_page_offset + chunk.total_compressed_size - 1] ^= 1
+    path.write_bytes(data)
+
+
+def edit(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Rewrite a data file, with metadata that fits its new size and bytes."""
+    pq.write_table(change(pq.ParquetFile(path).read()), path)
+    meta = path.parent / ".meta.json"
+    fitting = {"size_bytes": path.stat().st_size, "file_hashes": {path.name: sha256(path.read_bytes()).hexdigest()}}
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | fitting))
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda data: data.unlink(), "gone"),
+        (lambda data: data.write_bytes(data.read_bytes()[:-9]), "another size"),
+        (lambda data: data.write_bytes(b"x" * data.stat().st_size), "cannot be read"),
+        (lambda data: flip(data, "amount"), "cannot be read"),
+        (lambda data: flip(data, SEQUENCE), "cannot be read"),
+        (lambda data: edit(data, lambda t: t.set_column(3, "amount", pa.array([1.0, 2.5]))), "content hash"),
+        (lambda data: edit(data, lambda t: t.slice(0, 1)), "1 rows where 2"),
+        (lambda data: edit(data, lambda t: t.take([1, 0])), "PIT-3"),
+        (lambda data: edit(data, lambda t: t.drop_columns(["amount"])), "columns user_id"),
+        (lambda data: edit(data, lambda t: t.set_column(3, "amount", pa.array(["a", "b"]))), "another type"),
+        (lambda data: (data.parent / ".meta.json").unlink(), "no such file"),
+    ],
+)
+def test_verify_names_damage_and_never_removes_it(
+    store: ParquetStore, root: Path, damage: Callable[[Path], Any], problem: str
+) -> None:
+    """Hashes, checksums, sizes, columns, order; repair leaves published versions alone."""
+    publish(store, draft(), numbered(history(1.0, 2.0)))
+    publish(store, draft(name="other"), numbered(history(1.0)))
+    damage(root / "spend/1.0.0/data.parquet")
+    before = tree(root)
+    for repair in (False, True):
+        found = [f for f in store.verify(repair=repair) if f.path.startswith(str(root / "spend/1.0.0"))]
+        assert any(problem in finding.problem for finding in found)
+        assert not any(finding.removed for finding in found)
+        assert tree(root) == before
+    assert store.verify("other") == ()
+
+
+def test_verify_sees_every_changed_byte(store: ParquetStore, root: Path) -> None:
+    """Also where no value is: statistics that are wrong would let engines skip rows."""
+    publish(store, draft(), numbered(history(1.0)))
+    path = root / "spend/1.0.0/data.parquet"
+    data = path.read_bytes()
+    for at in range(0, len(data), 97):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert store.verify("spend")
+    path.write_bytes(data)
+    assert store.verify() == ()
+
+
+def test_verify_reads_pushed_and_quarantined_rows(store: ParquetStore, root: Path) -> None:
+    """Damage, a number missing, a number twice."""
+    for amount in (1.0, 2.0, 3.0):
+        append(store, draft(), history(amount))
+    bad = Path(store.quarantine("spend", Rows.of({"a": [1]}), now=NOW))
+    first, second, third = sorted((root / "spend/_pushed").iterdir())
+    bad.write_bytes(b"")
+    first.write_bytes(b"junk")
+    second.rename(second.with_name(third.name))
+    problems = {Path(finding.path).name: finding.problem for finding in store.verify("spend")}
+    assert set(problems) == {bad.name, first.name, third.name}
+    with pytest.raises(CorruptStoreError):
+        store.snapshot("spend")
+
+
+def test_verify_clears_leftovers_alone(store: ParquetStore, root: Path) -> None:
+    """Half-built and half-removed things of every place; a user's own file stays and is nobody's business."""
+    publish(store, draft(), numbered(history(1.0)))
+    append(store, draft(), history(2.0))
+    clean = tree(root)
+    for name in ("spend/.building-1/data.parquet", "spend/.deleting-2/x", "spend/.temp-3", "spend/_pushed/.temp-4",
+                 "_metadata/.temp-5", f".deleting-gone-{'0' * 32}/1.0.0/data.parquet"):  # fmt: skip
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("half")
+    (root / "spend/notes.txt").write_text("mine")
+    assert len(store.verify()) == 6
+    assert all(finding.removed for finding in store.verify(repair=True))
+    assert tree(root) == {*clean, "spend/notes.txt"}
+    assert store.verify() == ()
+
+
+def test_what_a_living_writer_builds_is_no_leftover(store: ParquetStore, root: Path) -> None:
+    """Verify looks away from the unfinished things of a group that another is writing."""
+    publish(store, draft(), numbered(history(1.0)))
+    half = root / "spend/.building-1/data.parquet"
+    holding, done = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with store.lock("spend", timeout=5):
+            half.parent.mkdir()
+            half.write_text("half")
+            holding.set()
+            done.wait(60)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert holding.wait(60)
+    try:
+        assert store.verify(repair=True) == ()
+        assert half.exists()
+    finally:
+        done.set()
+        writer.join()
+    assert [finding.removed for finding in store.verify(repair=True)] == [True]
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"format": 99}', '{"format": 1, "groups": {"spend": 1}}'])
+def test_the_manifest_is_made_again_from_the_folders(store: ParquetStore, root: Path, text: str | None) -> None:
+    """Missing or unreadable, it says the same again; the next write, or repair, puts it back."""
+    publish(store, draft(), numbered(history(1.0)))
+    publish(store, draft(name="other"), numbered(history(1.0)))
+    path = root / "_metadata/manifest.json"
+    before, entries = path.read_text(), store.manifest()
+    path.unlink() if text is None else path.write_text(text)
+    assert store.manifest() == entries
+    assert [finding.path for finding in store.verify()] == [str(path)]
+    assert [finding.removed for finding in store.verify(repair=True)] == [True]
+    assert path.read_text() == before
+    path.write_text(text or "")
+    publish(store, draft(name="third"), numbered(history(1.0)))
+    assert set(store.manifest()) == {"spend", "other", "third"}
+    assert store.verify() == ()
+
+
+# locks
+
+
+def test_a_lock_may_be_taken_again_by_its_holder(store: ParquetStore) -> None:
+    """And is free only when the outermost block ends."""
+    refused: list[ConflictError] = []
+
+    def attempt() -> None:
+        with pytest.raises(ConflictError) as caught, store.lock("spend", timeout=0):
+            pass
+        refused.append(caught.value)
+
+    with store.lock("spend", timeout=5):
+        with store.lock("spend", timeout=5):
+            publish(store, draft(), numbered(history(1.0)))
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        thread.join()
+    assert "this process, in another thread" in str(refused[0])
+    with store.lock("spend", timeout=0):
+        pass
+
+
+def test_a_conflict_names_the_process(store: ParquetStore, root: Path) -> None:
+    """Who holds it and what to do; when that process dies the lock is free."""
+    program = (
+        "import sys\nfrom grange.offline.parquet.backend import ParquetStore\n"
+        "with ParquetStore(sys.argv[1]).lock('spend', timeout=5):\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ConflictError, match=f"process {other.pid} on ") as caught, store.lock("spend", timeout=0.1):
+            pass
+        assert caught.value.try_
+        other.kill()
+    with store.lock("spend", timeout=30):
+        publish(store, draft(), numbered(history(1.0)))
+
+
+def test_deleting_a_group_does_not_free_its_lock(store: ParquetStore) -> None:
+    """The lock lies outside the group's folder, so a waiter cannot hold another file of its name."""
+    publish(store, draft(), numbered(history(1.0)))
+    outcome: list[str] = []
+
+    def attempt() -> None:
+        try:
+            with store.lock("spend", timeout=0):
+                outcome.append("taken")
+        except ConflictError:
+            outcome.append("refused")
+
+    with store.lock("spend", timeout=5):
+        store.delete("spend")
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        thread.join()
+    assert outcome == ["refused"]
+
+
+def test_the_clock_is_an_argument(store: ParquetStore) -> None:
+    """TIME-3: times in metadata are those that were handed in, in UTC."""
+    zone = dt.timezone(dt.timedelta(hours=2))
+    meta = publish(store, draft(), numbered(history(1.0)), now=dt.datetime(2030, 1, 1, 12, tzinfo=zone))
+    assert meta.created_at == dt.datetime(2030, 1, 1, 10, tzinfo=dt.UTC)
