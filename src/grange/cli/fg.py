@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from grange.cli.output import Table, UsageError, cell, count, details_parts, plural, rows_parts
+from grange.cli.output import Part, Table, UsageError, cell, count, details_parts, plural, rows_parts
 from grange.cli.session import Session, VersionOption, YesOption, command, from_command_line
 from grange.cli.verbs import EndOption, StartOption
 from grange.errors import RefusedError, UnknownVersionError, closest_names
@@ -364,16 +364,43 @@ def stats(
     with session.store() as store:
         found = store.statistics(name, version=version, columns=_names(features))
     data = [item.to_dict() for item in found]
-    session.out.show(data, _statistics_table(data))
+    session.out.show(data, *_statistics_tables(data))
 
 
-_STATISTICS = ("column", "dtype", "count", "nulls", "distinct", "mean", "std", "min", "median", "max")
+_NUMBERS: Final = ("name", "count", "nulls", "distinct", "mean", "std", "min", "p50", "max")
+_OTHERS: Final = ("name", "dtype", "count", "nulls", "distinct", "values")
 
 
-def _statistics_table(data: list[dict[str, Any]]) -> Table:
-    headers = [header for header in _STATISTICS if any(item.get(header) is not None for item in data)]
-    rows = [["" if item.get(header) is None else cell(item[header], limit=20) for header in headers] for item in data]
-    return Table(headers, rows, right=frozenset(headers[2:]), empty="(no columns)")
+def _statistics_tables(data: list[dict[str, Any]]) -> list[Part]:
+    """Numbers in one table, everything else in another, since they have different things to tell."""
+    numbers = [item for item in data if "mean" in item]
+    others = [item | {"values": _values(item)} for item in data if "mean" not in item]
+    tables: list[Part] = []
+    for items, headers in ((numbers, _NUMBERS), (others, _OTHERS)):
+        if items:
+            rows = [[_statistic(item.get(header)) for header in headers] for item in items]
+            tables += [""] if tables else []
+            tables.append(Table(headers, rows, right=frozenset(headers) - {"name", "dtype", "values"}))
+    return tables
+
+
+def _values(item: dict[str, Any]) -> str:
+    """What a column that is no number holds: its most frequent texts, its range, or how much of it is true."""
+    if item.get("top"):
+        return ", ".join(f"{cell(text, limit=12)} ({often})" for text, often in item["top"][:3])
+    if "min" in item:
+        return f"{_day(item['min'])} to {_day(item['max'])}"
+    return f"{item['true']} true" if "true" in item else ""
+
+
+def _day(value: Any) -> str:
+    return str(value).partition("T")[0]
+
+
+def _statistic(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else cell(value)
 
 
 @command(app, "delete")

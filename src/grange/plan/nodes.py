@@ -24,7 +24,8 @@ class Scan:
     """Paths that exist; at least one."""
     format: FileFormat
     schema: Schema = NO_SCHEMA
-    """Types of raw columns that the format does not carry (CSV, JSON Lines); others are inferred."""
+    """Types of raw columns that the format does not carry (CSV, JSON Lines, durations in Parquet); others are
+    inferred."""
     columns: tuple[str, ...] | None = None
     """Only these columns, in this order; None is all."""
     separator: str = ","
@@ -114,7 +115,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """One row per entity key, the newest by PIT-3, in no particular order of keys. Null keys are left out (PIT-4)."""
+    """One row per entity key, the newest by PIT-3, in no particular order of keys.
+
+    Rows with a null in the key (PIT-4) or without event time are left out: nothing can ever match them.
+    """
 
     input: Node
     keys: tuple[str, ...]

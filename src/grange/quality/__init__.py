@@ -1,1 +1,6 @@
-"""What can be said of rows: expectations that hold or not, and statistics."""
+"""What rows are like: expectations on their values, and statistics of their columns."""
+
+from grange.quality.expectations import Check, Outcome, evaluate
+from grange.quality.statistics import ColumnStatistics, statistics
+
+__all__ = ["Check", "ColumnStatistics", "Outcome", "evaluate", "statistics"]

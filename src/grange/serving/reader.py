@@ -21,7 +21,7 @@ from __future__ import annotations
 import datetime as dt
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from enum import IntEnum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from grange.errors import ColumnTypeError, MissingColumnError, StoreUnavailableError, closest_names
@@ -38,13 +38,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class Status(IntEnum):
-    """How a value came about (ONL-3)."""
+class Status(StrEnum):
+    """How a value came about (ONL-3); equal to its name as text."""
 
-    PRESENT = 0
-    NULL = 1
-    NOT_FOUND = 2
-    EXPIRED = 3
+    PRESENT = "PRESENT"
+    NULL = "NULL"
+    NOT_FOUND = "NOT_FOUND"
+    EXPIRED = "EXPIRED"
+
+    def __repr__(self) -> str:
+        return repr(self.value)
 
 
 _BEFORE_ALL: Final = -(1 << 80)

@@ -420,13 +420,13 @@ class OnlineStoreContract:
 
     def test_pushes_to_other_groups_during_a_load_are_kept(self, store: OnlineStore) -> None:
         """Wherever their keys lie: before, at and after what the load has merged; new rows and replaced ones."""
-        keys = range(0, 180_000, 3)
+        keys = range(0, 450_000, 3)
         store.write("user", "b", ["x"], batch(*((key(n), 1, None, ("old",)) for n in keys[::100])))
         pushed: dict[int, str] = {}
 
         def batches() -> Iterator[OnlineBatch]:
-            for step, start in enumerate(range(0, len(keys), 20_000)):
-                yield batch(*((key(n), 2, None, (n,)) for n in keys[start : start + 20_000]))
+            for step, start in enumerate(range(0, len(keys), 35_000)):
+                yield batch(*((key(n), 2, None, (n,)) for n in keys[start : start + 35_000]))
                 for number in (0, 1, 2, 300, 90_000, 90_001, 179_998, 500_000 + step):
                     store.write("user", "b", ["x"], batch((key(number), 2 + step, None, (f"push {step}",))))
                     pushed[number] = f"push {step}"

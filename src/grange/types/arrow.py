@@ -6,6 +6,7 @@ Arrow is the interchange between engines and stores. Canonical forms are the lar
 
 from __future__ import annotations
 
+import sys
 import uuid
 from typing import Any
 
@@ -122,9 +123,8 @@ def foreign_dtype(value: Any) -> DataType:
         if dtype is None:
             raise SchemaError("a null type holds no values; declare another")
         return dtype
-    import polars as pl  # only reached for a Polars type, so Polars is loaded already
-
-    return foreign_dtype(pl.Series([], dtype=value).to_arrow().type)
+    polars = sys.modules["polars"]  # a Polars type has been made, so Polars is loaded; this module never loads it
+    return foreign_dtype(polars.Series([], dtype=value).to_arrow().type)
 
 
 def conform(table: pa.Table, schema: Schema, *, what: str) -> pa.Table:

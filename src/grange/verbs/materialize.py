@@ -10,7 +10,7 @@ from typing import Any
 
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.versioning import config_hash, schema_hash
-from grange.errors import RequestError, SourceError, StoreUnavailableError, UnknownVersionError
+from grange.errors import CorruptStoreError, RequestError, SourceError, StoreUnavailableError, UnknownVersionError
 from grange.frames import Rows
 from grange.plan.materialize import STORED, plan_latest, plan_materialize
 from grange.plan.nodes import Plan
@@ -99,15 +99,16 @@ def plan_of(parts: Parts, group: FeatureGroup, request: MaterializeRequest) -> t
             f"feature group {group.name!r} has nothing to materialize: its source is pushed to, and nothing was",
             try_=f"store.push({group.source.name!r}, rows)",
         )
-    latest = _latest(parts, group)
     ranged = request.start is not None or request.end is not None
-    previous = parts.offline.snapshot(group.name, latest.version).rows if latest and ranged else None
+    # a range builds on the latest version, so that one must be readable; rebuilding everything does not need it
+    latest = _readable_latest(parts, group) if ranged else None
+    previous = parts.offline.snapshot(group.name, latest.version).rows if latest else None
     plan = plan_materialize(
         group,
         raw,
         previous=previous,
         pushed=pushed,
-        first_sequence=latest.source_rows if latest and ranged else 0,
+        first_sequence=latest.source_rows if latest else 0,
         pushed_from=PUSHED_FROM,
         start=request.start,
         end=request.end,
@@ -159,8 +160,13 @@ def check(group: FeatureGroup, rows: Rows) -> Outcome:
         ExpectationError: names the checks that failed, how often, and the first values.
     """
     outcome = evaluate(rows, group.expectations)
-    outcome.raise_failures(f"feature group {group.name!r}")
+    outcome.demand(what=f"feature group {group.name!r}")
     return outcome
+
+
+def warnings_of(outcome: Outcome) -> tuple[str, ...]:
+    """What failed and stays, in words."""
+    return tuple(f"{item} does not hold for {item.failed} of {outcome.rows} rows" for item in outcome.warnings)
 
 
 def _materialize(
@@ -174,8 +180,9 @@ def _materialize(
     outcome = check(group, rows)
     kept = outcome.kept(rows)
     before = _latest(parts, group)
-    if outcome.dropped:
-        parts.offline.quarantine(group.name, outcome.quarantine(rows), now=now)
+    dropped = len(outcome.quarantine)
+    if dropped:
+        parts.offline.quarantine(group.name, outcome.quarantine, now=now)
     tell("write", len(kept))
     meta = parts.offline.publish(_filled(parts, group, kept, outcome), kept, now=now)
     online_rows = None
@@ -191,7 +198,7 @@ def _materialize(
     seconds = time.perf_counter() - began
     new = before is None or before.version != meta.version
     result = Materialized(
-        group.name, meta.version, meta.row_count, new, online_rows, outcome.dropped, outcome.warnings(), seconds
+        group.name, meta.version, meta.row_count, new, online_rows, dropped, warnings_of(outcome), seconds
     )
     ended = now + dt.timedelta(seconds=seconds)
     parts.registry.record_run(
@@ -212,11 +219,19 @@ def _filled(parts: Parts, group: FeatureGroup, rows: Rows, outcome: Outcome) -> 
     return draft_of(group, source=group.source.name).with_(
         source_rows=0 if newest is None else newest + 1,
         pushed_through=parts.offline.next_pushed(group.name),
-        quarantined=outcome.dropped,
+        quarantined=len(outcome.quarantine),
     )
 
 
 def _latest(parts: Parts, group: FeatureGroup) -> VersionMeta | None:
+    """The latest version's metadata; None when there is none, or none that can be read: a rebuild gets past it."""
+    try:
+        return parts.offline.meta(group.name)
+    except (UnknownVersionError, CorruptStoreError):
+        return None
+
+
+def _readable_latest(parts: Parts, group: FeatureGroup) -> VersionMeta | None:
     try:
         return parts.offline.meta(group.name)
     except UnknownVersionError:

@@ -15,7 +15,7 @@ from grange.plan.materialize import feature_rows
 from grange.plan.nodes import Input
 from grange.ports.registry import Run
 from grange.serving.load import push_batch
-from grange.verbs.materialize import check, draft_of
+from grange.verbs.materialize import check, draft_of, warnings_of
 from grange.verbs.parts import SOURCE, Parts
 
 
@@ -71,20 +71,20 @@ def push(parts: Parts, groups: Sequence[FeatureGroup], rows: Rows, *, now: dt.da
     for group in groups:
         typed = parts.engine().run(feature_rows(group, Input(SOURCE)), {SOURCE: rows})
         outcome = check(group, typed)
-        warnings += outcome.warnings()
+        warnings += warnings_of(outcome)
         prepared.append((group, typed, outcome))
     stored: list[tuple[str, int, int | None]] = []
     for group, typed, outcome in prepared:
         kept = outcome.kept(typed)
         with parts.offline.lock(group.name, timeout=parts.lock_timeout):
-            if outcome.dropped:
-                parts.offline.quarantine(group.name, outcome.quarantine(typed), now=now)
+            if len(outcome.quarantine):
+                parts.offline.quarantine(group.name, outcome.quarantine, now=now)
             if len(kept):
                 parts.offline.append(draft_of(group, source="push"), kept)
             online = _write_online(parts, group, kept) if group.online else None
         stored.append((group.name, len(kept), online))
         parts.registry.record_run(Run(group.name, "", "push", now, now, len(kept)))
-    return Pushed(tuple(stored), sum(outcome.dropped for _, _, outcome in prepared), tuple(warnings))
+    return Pushed(tuple(stored), sum(len(outcome.quarantine) for _, _, outcome in prepared), tuple(warnings))
 
 
 def _write_online(parts: Parts, group: FeatureGroup, rows: Rows) -> int:

@@ -684,5 +684,5 @@ def test_the_descriptor_makes_an_engine_and_loads_no_driver_before() -> None:
     assert engine.name == DESCRIPTOR.name == "duckdb"
     with pytest.raises(ConfigError):
         create("engines", "duckdb", {"threads": 0})
-    code = "import sys, grange.engines.duckdb.descriptor; sys.exit(not sys.modules.keys().isdisjoint({'duckdb', 'pyarrow'}))"
+    code = "import sys, grange.engines.duckdb.descriptor; sys.exit(bool({'duckdb', 'pyarrow'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -295,7 +295,9 @@ def _point_in_time_join(session: Session, node: PointInTimeJoin, inputs: Mapping
 
 def _spine(session: Session, node: PointInTimeJoin, rows: Query) -> _Spine:
     keys = tuple(dict.fromkeys(of_spine for join in node.joins for of_spine, _ in join.keys))
-    columns = [("row", _NUMBER), ("time", _micros(rows.column(node.time)))]
+    # a null time comes before every row, so that nothing answers: not every DuckDB's ASOF join lets nulls match nothing
+    time = sql("coalesce(", _micros(rows.column(node.time)), ",", whole(_NEVER), ")")
+    columns = [("row", _NUMBER), ("time", time)]
     columns += [(key, rows.column(key)) for key in keys]
     return _Spine(session.spool(rows.select(columns)), keys)
 

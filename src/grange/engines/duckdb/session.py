@@ -73,8 +73,14 @@ class Session:
         """The columns' types, as Arrow has them."""
         if query.arrow is not None:
             return query.arrow.schema
-        empty = self._blamed(lambda: self._connection.sql(query.sql).limit(0).to_arrow_table())
-        return pa.schema([field.with_name(own) for field, own in zip(empty.schema, query.names, strict=True)])
+        relation = self._blamed(lambda: self._connection.sql(query.sql))
+        empty = self._blamed(lambda: relation.limit(0).to_arrow_table())
+        # a column of nulls only has a type of its own, which older DuckDBs show to Arrow as an integer
+        arrow = [
+            pa.null() if str(dtype) == '"NULL"' else field.type
+            for dtype, field in zip(relation.types, empty.schema, strict=True)
+        ]
+        return pa.schema(list(zip(query.names, arrow, strict=False)))
 
     def numbers(self, statement: str) -> tuple[Any, ...]:
         """The one row of a statement that counts something."""
