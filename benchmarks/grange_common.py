@@ -17,6 +17,15 @@ def feature_store(work: Path, *, fresh: bool) -> gr.FeatureStore:
     return gr.FeatureStore(project=folder)
 
 
+def imported(store: gr.FeatureStore, engine: str | None = None) -> None:
+    """Load what Grange loads when it is first used, as the peers' scripts do at their top: imports are not timed."""
+    import grange.verbs.history  # noqa: F401
+
+    store.catalog  # noqa: B018 - opens the registry
+    store._parts.engine(engine)
+    store._parts.offline.versions("group0")
+
+
 def definitions(
     data: Path, groups: int, *, ttl: str | None, online: bool
 ) -> tuple[list[gr.FeatureGroup], gr.FeatureView]:

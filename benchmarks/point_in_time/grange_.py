@@ -2,7 +2,7 @@
 
 import polars as pl
 import pyarrow as pa
-from grange_common import definitions, feature_store
+from grange_common import definitions, feature_store, imported
 from measure import arguments, fingerprint, report, timed
 
 
@@ -16,6 +16,7 @@ def main() -> None:
         _, taken = timed(store.materialize)
         store.close()
         report(**taken)
+    imported(store, options.engine)
     engine = {"engine": options.engine} if options.engine else {}
 
     def join() -> pa.Table:

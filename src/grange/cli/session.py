@@ -75,7 +75,7 @@ class Session:
         if yes:
             return
         if self.out.json or not sys.stdin.isatty():
-            raise RefusedError(f"{question} needs a yes", found="no terminal to ask at", try_="add --yes")
+            raise RefusedError(f"{question}: this needs confirmation", found="no terminal to ask at", try_="add --yes")
         if not typer.confirm(f"{question}?", err=True):
             raise RefusedError("nothing was changed", found="the answer was no")
 

@@ -285,17 +285,20 @@ def spine_key(values: pa.ChunkedArray, dtype: DataType, *, column: str, group: s
             details={"column": column, "spine_type": str(found), "group_type": str(dtype)},
         )
     if dtype.is_integer:
-        whole = values.cast(pa.decimal128(20, 0)) if found.kind == "uint64" or dtype.kind == "uint64" else values
-        bits = int(dtype.kind.lstrip("uint"))
-        low, high = (0, 2**bits - 1) if dtype.kind[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        if whole is values:
-            low, high = max(low, -(2**63)), min(high, 2**63 - 1)
-            whole = values.cast(pa.int64())
-        fits = pc.and_(
-            pc.greater_equal(whole, pa.scalar(low, whole.type)), pc.less_equal(whole, pa.scalar(high, whole.type))
-        )
+        low, high = _integer_range(dtype)
+        if values.type == target or (low <= _integer_range(found)[0] and _integer_range(found)[1] <= high):
+            return values.cast(target)
+        exact = pa.decimal128(20, 0)  # holds every signed and unsigned 64-bit integer
+        wide = values.cast(exact)
+        fits = pc.and_(pc.greater_equal(wide, pa.scalar(low, exact)), pc.less_equal(wide, pa.scalar(high, exact)))
         return pc.if_else(fits, values, pa.scalar(None, values.type)).cast(target)
     try:
         return conform_column(values, Column(column, dtype), what="the spine")
     except ColumnTypeError as error:
         raise KeyTypeError(error.message, found=error.found, try_=error.try_, details=error.details) from error
+
+
+def _integer_range(dtype: DataType) -> tuple[int, int]:
+    """The least and the greatest integer of a type."""
+    bits = int(dtype.kind.lstrip("uint"))
+    return (0, 2**bits - 1) if dtype.kind.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

@@ -212,10 +212,8 @@ def _filled(parts: Parts, group: FeatureGroup, rows: Rows, outcome: Outcome) -> 
 
     Pushed rows that went to quarantine are not pending any more, so `pushed_through` is the store's count.
     """
-    import pyarrow.compute as pc
-
-    sequence = rows.select([SEQUENCE]).arrow.column(0)
-    newest = pc.max(pc.filter(sequence, pc.less(sequence, PUSHED_FROM))).as_py()
+    numbers = rows.select([SEQUENCE]).polars.to_series()
+    newest: Any = numbers.filter(numbers < PUSHED_FROM).max()
     return draft_of(group, source=group.source.name).with_(
         source_rows=0 if newest is None else newest + 1,
         pushed_through=parts.offline.next_pushed(group.name),

@@ -365,7 +365,6 @@ def test_conform_reads_plain_and_odd_text_alike(tmp_path: Path) -> None:
         ("DATE '2026-01-01'", "datetime", True),
         ("INTERVAL 3 HOURS", "duration", True),
         ("[i, NULL]", "list[int64]", True),
-        ("NULL", "list[string]", True),
         ("'a'::ENUM('a', 'b')", "string", True),
     ],
 )
@@ -381,6 +380,17 @@ def test_conform_after_sql_casts_exactly_or_refuses(select: str, dtype: str, fit
     else:
         with pytest.raises(ColumnTypeError, match="group: column 'v'"):
             run(node, x=rows)
+
+
+def test_conform_gives_a_column_of_nulls_only_its_declared_type(tmp_path: Path) -> None:
+    """From rows in memory, from a file, and out of SQL."""
+    rows = pa.table({"i": [1, 2], "v": pa.nulls(2)})
+    pq.write_table(rows, tmp_path / "f.parquet")
+    out_of_sql = Apply(Input("x"), SqlTransform("SELECT i, NULL AS v FROM source", ""), "g")
+    for below in (Limit(Input("x"), 2), Scan((str(tmp_path / "f.parquet"),), "parquet"), out_of_sql):
+        table = run(Conform(below, Schema.of({"v": "list[string]", "i": "int8"}), "group"), x=rows)
+        assert table.schema == pa.schema([("v", pa.large_list(pa.large_string())), ("i", pa.int8())])
+        assert table.to_pylist() == [{"v": None, "i": 1}, {"v": None, "i": 2}]
 
 
 def test_conform_names_the_missing_column() -> None:

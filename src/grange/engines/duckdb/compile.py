@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import ClassVar, Final, assert_never
 
 import duckdb
 import pyarrow as pa
@@ -262,8 +262,8 @@ class _Spine:
     keys: tuple[str, ...]
     """The key columns, by their names."""
 
-    row: Final = "s.c0"
-    time: Final = "s.c1"
+    row: ClassVar[str] = "s.c0"
+    time: ClassVar[str] = "s.c1"
 
     def key(self, own: str) -> str:
         """The expression of a key column."""

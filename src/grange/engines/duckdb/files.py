@@ -144,7 +144,9 @@ def _accuser(files: Sequence[str], node: Scan) -> Callable[[duckdb.Error], Grang
 
 
 def _stored(expression: str, arrow: pa.DataType) -> str:
-    """A column of a Parquet file, which holds lengths of time as integers and says so to Arrow alone."""
+    """A column of a Parquet file, which holds nulls and lengths of time as integers and says so to Arrow alone."""
+    if pa.types.is_null(arrow):
+        return "NULL"
     if not pa.types.is_duration(arrow):
         return expression
     if arrow.unit == "ns":

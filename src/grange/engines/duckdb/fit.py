@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import duckdb
 import pyarrow as pa
 
 from grange.engines.duckdb.session import Session
@@ -87,7 +88,10 @@ def fit(
         return session.register(_judged(query.arrow, columns, judge or _conform, what))
     types = session.arrow_types(query)
     make = caster or cast
-    casts = [make(places[own], types.field(own).type, dtype) for own, dtype in _pairs(columns)]
+    casts = [
+        make(places[own], types.field(own).type, dtype) or _stand_in(places[own], types.field(own).type, dtype)
+        for own, dtype in _pairs(columns)
+    ]
     certain = [each for each in casts if each is not None]
     conditions = [each.condition for each in certain if each.condition is not None]
     if conditions or len(certain) < len(casts):
@@ -167,6 +171,13 @@ def _moment(expression: str, arrow: pa.DataType) -> Cast | None:
         zoned = pa.types.is_timestamp(arrow) and arrow.tz is not None
         return Cast(_to(expression if zoned else _to(expression, "TIMESTAMP"), "TIMESTAMPTZ"))
     return None  # finer than a microsecond: which way to cut it is the judge's
+
+
+def _stand_in(expression: str, arrow: pa.DataType, dtype: DataType) -> Cast | None:
+    """DuckDB 1 makes a column of nulls only, which has no type, an INTEGER: nulls of that type fit any other."""
+    if int(duckdb.__version__.split(".")[0]) > 1 or not pa.types.is_int32(arrow):
+        return None
+    return Cast(_to("NULL", duckdb_type(dtype)), sql("CASE WHEN", expression, "IS NOT NULL THEN false END"))
 
 
 def _hold(session: Session, query: Query, conditions: Sequence[str]) -> bool:
