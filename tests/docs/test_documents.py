@@ -8,7 +8,7 @@ import pytest
 from tests.docs.documents import blocks, compare, run_page
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["docs/tutorial.md"]
+PAGES = ["README.md", "docs/tutorial.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

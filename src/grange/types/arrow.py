@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import sys
 import uuid
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from grange.errors import ColumnTypeError, SchemaError
 from grange.types.dtypes import DataType
+from grange.types.iso8601 import parse_times
 from grange.types.schema import Column, Schema
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+_UUID_BYTES: Final = 16
+_UUID_LETTERS: Final = 36
+_UUID_DASHES: Final = (8, 13, 18, 23)
+_UUID_TEXT: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 _SIMPLE: dict[str, pa.DataType] = {
     "int8": pa.int8(),
@@ -132,7 +140,8 @@ def conform(table: pa.Table, schema: Schema, *, what: str) -> pa.Table:
 
     A value that its declared type cannot hold exactly is an error, never a silent change: integers do not
     wrap, floats with a fraction do not become integers, text does not become a number. Widening is free;
-    ISO 8601 text becomes a datetime or date; naive times are UTC, finer ones are cut to microseconds (TIME-1).
+    ISO 8601 text becomes a datetime or date, sixteen bytes become a uuid; naive times are UTC, finer ones are cut
+    to microseconds (TIME-1).
 
     Raises:
         SchemaError: a declared column is missing.
@@ -170,6 +179,26 @@ def conform_column(values: pa.ChunkedArray, column: Column, *, what: str) -> pa.
         ) from error
 
 
+def constant(value: object, dtype: DataType, *, what: str) -> pa.Scalar:
+    """A value of Python's in the canonical Arrow type of its declaration: a feature's default (ONL-5).
+
+    Raises:
+        ColumnTypeError: the type cannot hold it exactly.
+    """
+    try:
+        try:
+            single = pa.array([value])
+        except OverflowError:  # an integer that needs all 64 bits: Arrow takes it only when told so
+            single = pa.array([value], arrow_type(dtype))
+    except (pa.ArrowException, OverflowError, TypeError) as error:
+        raise ColumnTypeError(
+            f"{what} is declared {dtype} and cannot be {value!r}",
+            found=str(error).splitlines()[0],
+            details={"declared": str(dtype), "found_type": type(value).__name__},
+        ) from error
+    return conform_column(pa.chunked_array([single]), Column("default", dtype), what=what)[0]
+
+
 def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Without dictionary, run-end, extension or view encoding."""
     arrow = values.type
@@ -190,16 +219,17 @@ def _may_cast(arrow: pa.DataType, dtype: DataType) -> bool:
     """Whether values of an Arrow type may be read as a Grange type at all; the values decide the rest."""
     t = pa.types
     number = t.is_integer(arrow) or t.is_floating(arrow) or t.is_decimal(arrow)
-    text = t.is_string(arrow) or t.is_large_string(arrow)
+    text = _is_text(arrow)
+    binary = bool(t.is_binary(arrow) or t.is_large_binary(arrow) or t.is_fixed_size_binary(arrow))
     match dtype.kind:
         case "boolean":
             return bool(t.is_boolean(arrow))
         case "string":
-            return bool(text)
+            return text
         case "uuid":
-            return bool(text or (t.is_fixed_size_binary(arrow) and arrow.byte_width == 16))
+            return text or (binary and not (t.is_fixed_size_binary(arrow) and arrow.byte_width != _UUID_BYTES))
         case "binary":
-            return bool(t.is_binary(arrow) or t.is_large_binary(arrow) or t.is_fixed_size_binary(arrow))
+            return binary
         case "date" | "datetime":
             return bool(t.is_date(arrow) or t.is_timestamp(arrow) or text)
         case "duration":
@@ -212,14 +242,18 @@ def _may_cast(arrow: pa.DataType, dtype: DataType) -> bool:
             return bool(number)
 
 
+def _is_text(arrow: pa.DataType) -> bool:
+    return bool(pa.types.is_string(arrow) or pa.types.is_large_string(arrow))
+
+
 def _cast(values: pa.ChunkedArray, dtype: DataType, target: pa.DataType) -> pa.ChunkedArray:
     arrow = values.type
     if dtype.kind == "uuid":
         return pa.chunked_array([_canonical_uuids(chunk) for chunk in values.chunks], type=target)
     if dtype.kind == "datetime" and pa.types.is_timestamp(arrow):
         return utc_micros(values)
-    if dtype.kind == "datetime" and (pa.types.is_string(arrow) or pa.types.is_large_string(arrow)):
-        return pa.chunked_array([_parse_times(chunk) for chunk in values.chunks], type=target)
+    if dtype.kind == "datetime" and _is_text(arrow):
+        return pa.chunked_array([parse_times(chunk).cast(target) for chunk in values.chunks], type=target)
     if dtype.kind == "datetime":
         return values.cast(pa.timestamp("us")).cast(target)
     if dtype.kind == "date" and pa.types.is_timestamp(arrow):
@@ -252,20 +286,33 @@ def utc_micros(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return values.cast(pa.timestamp("us")).cast(pa.int64()).cast(TIMESTAMP)
 
 
-def _parse_times(values: pa.Array) -> pa.Array:
-    from grange.errors import RequestError
-    from grange.types.time import to_micros
-
-    try:
-        micros = [None if text is None else to_micros(text) for text in values.to_pylist()]
-    except RequestError as error:
-        raise ValueError(error.message) from error
-    return pa.array(micros, pa.int64()).cast(TIMESTAMP)
-
-
 def _canonical_uuids(values: pa.Array) -> pa.Array:
-    read = (lambda item: uuid.UUID(bytes=item)) if pa.types.is_fixed_size_binary(values.type) else uuid.UUID
-    return pa.array([None if item is None else str(read(item)) for item in values.to_pylist()], pa.large_string())
+    """Uuids as their canonical text: of text in any form that `uuid.UUID` reads, or of sixteen bytes each."""
+    if pa.types.is_fixed_size_binary(values.type):
+        return _uuid_text(values)
+    if not _is_text(values.type):
+        if pc.any(pc.not_equal(pc.binary_length(values), _UUID_BYTES)).as_py():
+            raise pa.ArrowInvalid("a uuid has 16 bytes")
+        return _uuid_text(values.cast(pa.binary(_UUID_BYTES)))
+    lower = pc.ascii_lower(values.cast(pa.large_string()))
+    other = pc.invert(pc.fill_null(pc.match_substring_regex(lower, _UUID_TEXT), True))
+    if not pc.any(other).as_py():
+        return lower
+    texts = [str(uuid.UUID(text)) for text in values.filter(other).to_pylist()]
+    return pc.replace_with_mask(lower, other, pa.array(texts, pa.large_string()))
+
+
+def _uuid_text(values: pa.FixedSizeBinaryArray) -> pa.Array:
+    count = len(values)
+    raw = np.frombuffer(values.buffers()[1] or b"", np.uint8, count * _UUID_BYTES, values.offset * _UUID_BYTES)
+    digits = np.empty((count, 2 * _UUID_BYTES), np.uint8)
+    pairs = raw.reshape(count, _UUID_BYTES)
+    digits[:, 0::2], digits[:, 1::2] = pairs >> 4, pairs & 15
+    text = np.full((count, _UUID_LETTERS), ord("-"), np.uint8)
+    text[:, [place for place in range(_UUID_LETTERS) if place not in _UUID_DASHES]] = _HEX[digits]
+    valid = np.packbits(values.is_valid().to_numpy(zero_copy_only=False), bitorder="little")
+    ends = np.arange(count + 1, dtype=np.int64) * _UUID_LETTERS
+    return pa.LargeStringArray.from_buffers(count, pa.py_buffer(ends), pa.py_buffer(text), pa.py_buffer(valid))
 
 
 def _first_misfit(values: pa.ChunkedArray, dtype: DataType, target: pa.DataType) -> tuple[int | None, Any]:
@@ -303,6 +350,7 @@ __all__ = [
     "arrow_type",
     "conform",
     "conform_column",
+    "constant",
     "empty",
     "foreign_dtype",
     "from_arrow_schema",

@@ -269,6 +269,14 @@ class _Spine:
         """The expression of a key column."""
         return "s." + cell(2 + self.keys.index(own))
 
+    def asked(self, join: GroupJoin) -> str:
+        """The time that a join is asked about: before every row where a key is null (PIT-4).
+
+        Said here, since the ASOF join of DuckDB 1 finds a row for a null.
+        """
+        absent = [sql(self.key(of_spine), "IS NULL") for of_spine, _ in join.keys]
+        return sql("CASE WHEN", " OR ".join(absent), "THEN", whole(_NEVER), "ELSE", self.time, "END")
+
 
 def _point_in_time_join(session: Session, node: PointInTimeJoin, inputs: Mapping[str, Rows]) -> Query:
     """One ASOF join per group, all in one query.
@@ -283,7 +291,7 @@ def _point_in_time_join(session: Session, node: PointInTimeJoin, inputs: Mapping
         table = f"g{index}"
         answers = _answers(session, join, compile_node(session, join.rows, inputs), as_known=node.as_known)
         on = [sql(spine.key(of_spine), "=", f"{table}.k{place}") for place, (of_spine, _) in enumerate(join.keys)]
-        on.append(sql(spine.time, ">=", f"{table}.visible"))
+        on.append(sql(spine.asked(join), ">=", f"{table}.visible"))
         joins.append(sql("ASOF LEFT JOIN (", answers, ") AS", table, "ON", every(on)))
         defaults = _defaults(session, join)
         shown += [(output.name, _feature(join, output, place, table, spine, defaults))
@@ -295,7 +303,7 @@ def _point_in_time_join(session: Session, node: PointInTimeJoin, inputs: Mapping
 
 def _spine(session: Session, node: PointInTimeJoin, rows: Query) -> _Spine:
     keys = tuple(dict.fromkeys(of_spine for join in node.joins for of_spine, _ in join.keys))
-    # a null time comes before every row, so that nothing answers: not every DuckDB's ASOF join lets nulls match nothing
+    # a null time comes before every row, so that nothing answers
     time = sql("coalesce(", _micros(rows.column(node.time)), ",", whole(_NEVER), ")")
     columns = [("row", _NUMBER), ("time", time)]
     columns += [(key, rows.column(key)) for key in keys]
