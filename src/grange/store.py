@@ -23,7 +23,7 @@ from grange.verbs.progress import Report, silent
 
 if TYPE_CHECKING:
     from grange.frames import Rows
-    from grange.ports.offline import VersionMeta
+    from grange.ports.offline import Finding, VersionMeta
     from grange.quality.statistics import ColumnStatistics
     from grange.serving.reader import OnlineFeatures
     from grange.verbs.apply import ApplyPlan
@@ -315,6 +315,20 @@ class FeatureStore:
         from grange.verbs.look import inspect
 
         return inspect(self._parts, self.catalog, name, version=version)
+
+    def verify(self, group: str | None = None, *, repair: bool = False) -> tuple[Finding, ...]:
+        """Read all of history and say what is wrong: leftovers of crashes, files that are not as they were written.
+
+        Args:
+            group: only this feature group.
+            repair: clear the leftovers. Published versions are never removed.
+
+        Raises:
+            UnknownFeatureGroupError: no such group.
+        """
+        if group is not None:
+            self.catalog.group(group)
+        return self._parts.offline.verify(group, repair=repair)
 
     def explain_online(self, features: Any, *, full_feature_names: bool = False) -> str:
         """What an online read would do, as an indented tree."""

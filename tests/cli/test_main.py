@@ -24,7 +24,7 @@ def test_the_reference_page_is_current() -> None:
 
 
 def test_the_commands_are_the_ones_promised() -> None:
-    project = ["init", "demo", "plan", "apply", "materialize", "build", "versions", "inspect", "config show"]
+    project = ["init", "demo", "plan", "apply", "materialize", "build", "versions", "inspect", "verify", "config show"]
     groups = ["list", "info", "preview", "features", "create", "insert", "stats", "delete"]
     views = ["list", "info", "create", "get", "read", "delete"]
     assert set(EVERY) == {

@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
     command(app, "build", help="The same as materialize.")(materialize)
     command(app, "versions")(versions)
     command(app, "inspect")(inspect)
+    command(app, "verify")(verify)
     command(config_app, "show")(config_show)
     app.add_typer(config_app, name="config")
 
@@ -179,6 +180,27 @@ def inspect(
     with session.store() as store:
         data = store.inspect(name, version=version)
     session.out.show(data, *details_parts(data))
+
+
+def verify(
+    session: Session,
+    group: Annotated[str | None, typer.Argument(metavar="[GROUP]", help="Only this feature group.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Clear what crashes left behind.")] = False,
+) -> None:
+    """Read all of history and say what is wrong with it.
+
+    Hashes of files and rows, metadata, leftovers of crashes. Published versions are never changed. Ends with 1 when
+    something is wrong and was not cleared.
+    """
+    with session.store() as store:
+        findings = store.verify(group, repair=repair)
+    rows = [(finding.path, finding.problem, "cleared" if finding.removed else "found") for finding in findings]
+    data = [{"path": path, "problem": problem, "state": state} for path, problem, state in rows]
+    session.out.show(
+        {"findings": data}, Table(("path", "problem", "state"), rows, empty="everything is as it was written")
+    )
+    if any(not finding.removed for finding in findings):
+        raise typer.Exit(1)
 
 
 def config_show(session: Session) -> None:

@@ -44,7 +44,8 @@ class Change:
     bump: Bump
     reason: str
     """`first_build`, `removed_columns`, `changed_types`, `added_columns`, `changed_config`, `changed_code`,
-    `changed_data`, `no_readable_version`, or `asked_for` of an explicit version."""
+    `changed_data`, `damaged_files` (the same rows as a version that cannot be read any more),
+    `no_readable_version`, or `asked_for` of an explicit version."""
     details: tuple[str, ...] = ()
     """The columns it is about, when it is about columns."""
 
@@ -104,6 +105,17 @@ def next_version(
     return None if change is None else (_bumped(highest, change.bump), change)
 
 
+def repaired_version(previous: Iterable[str], damaged: str) -> tuple[str, Change]:
+    """The number of a build that repeats a version whose files are damaged: a PATCH, since versions never change.
+
+    Args:
+        previous: every version there is.
+        damaged: the one that is repeated.
+    """
+    highest = max(parsed for text in (*previous, damaged) if (parsed := parse_version(text)))
+    return _bumped(highest, "patch"), Change("patch", "damaged_files", (damaged,))
+
+
 def is_same(one: Build, other: Build) -> bool:
     """Whether two builds are identical in rows, schema, config, code and reach (VER-1)."""
     return _change(one, other) is None
@@ -161,4 +173,14 @@ def _sha256(value: object) -> str:
     return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
 
 
-__all__ = ["FIRST", "Build", "Bump", "Change", "config_hash", "is_same", "next_version", "schema_hash"]
+__all__ = [
+    "FIRST",
+    "Build",
+    "Bump",
+    "Change",
+    "config_hash",
+    "is_same",
+    "next_version",
+    "repaired_version",
+    "schema_hash",
+]

@@ -34,8 +34,8 @@ NOW: Final = dt.datetime(2013, 12, 31, 0, 5, tzinfo=dt.UTC)
 """The demo's present: 19:05 in New York, the last evening whose weather is in the data."""
 LAST: Final = dt.datetime(2014, 1, 1, 9, 1, tzinfo=dt.UTC)
 """When the last flight of the year lands."""
-FLIGHT: Final = {"carrier": "B6", "flight": 883, "tailnum": "N526JB", "origin": "JFK", "dest": "MCO"}
-"""JetBlue 883 to Orlando, scheduled for 20:05 in New York: an hour after the demo's present."""
+FLIGHT: Final = {"carrier": "B6", "flight": 1201, "tailnum": "N579JB", "origin": "JFK", "dest": "FLL"}
+"""JetBlue 1201 to Fort Lauderdale, scheduled for 20:05 in New York: an hour after the demo's present."""
 SAMPLE: Final = 1_000
 SEED: Final = 2013
 
@@ -56,19 +56,19 @@ def run_demo(directory: Path, *, echo: Echo) -> dict[str, Any]:
     """
     from grange.store import FeatureStore
 
-    echo("Will a flight from New York arrive more than 30 minutes late? To be told an hour before it leaves.")
-    echo("The data: all flights of 2013, hourly weather, planes, airports, airlines. It is now 30 December 2013,")
-    echo("19:05 in New York; what happened after that comes last.")
     report = Report(echo)
+    echo("Will a flight from New York arrive more than 30 minutes late? To be told an hour")
+    echo("before it leaves, from the flights of 2013, the weather, planes and airports.")
+    echo("It is 30 December 2013, 19:05 in New York. What happened later comes last.")
     with report.step("project", "A project: settings, definitions, data") as step:
         project = _write(directory, step)
     with FeatureStore(project.folder) as store:
         run = Run(project, store, report)
         done = run.all()
-    report.end()
+    total = report.end()
     done["next_commands"] = _next_commands(project, done["served"]["entry"], echo)
     done["timings"] = {key: round(seconds, 3) for key, seconds in report.seconds.items()}
-    done["timings"]["total"] = round(sum(report.seconds.values()), 3)
+    done["timings"]["total"] = round(total, 3)
     return done
 
 
@@ -77,7 +77,8 @@ def _write(directory: Path, step: Step) -> Project:
     shown = os.path.relpath(project.folder)
     if project.moved is not None:
         step.say(f"starting over; what an earlier demo stored is in {project.moved.name}")
-    step.say(f"{shown}: grange.toml, features.py, data ({project.data_bytes / 1e6:.1f} MB; see data/SOURCE.md)")
+    step.say(f"{shown}: grange.toml, features.py and {project.data_bytes / 1e6:.1f} MB of data")
+    step.say("airports: OpenFlights, ODbL; the rest: public domain (SOURCE.md)")
     return project
 
 
@@ -144,17 +145,19 @@ class Run:
             done = self._materialize([group.name for group in groups], step, end=NOW)
             quarantined = sum(item.quarantined for item in done)
             step.say(
-                f"{sum(item.rows for item in done):,} rows; {quarantined} kept out: "
-                "a wind of 1,048 miles per hour, in quarantine"
+                f"{sum(item.rows for item in done):,} rows; "
+                f"{quarantined} in quarantine, for a wind of 1,048 miles per hour"
             )
         return [item.to_dict() for item in done]
 
-    def _materialize(self, names: Sequence[str], step: Step, **bounds: dt.datetime) -> list[Materialized]:
+    def _materialize(
+        self, names: Sequence[str], step: Step, *, start: dt.datetime | None = None, end: dt.datetime | None = None
+    ) -> list[Materialized]:
         """Materialize groups, one after another, with a line for each."""
         step.say(f"{'':<20}{'version':<10}{'rows':>9}{'keys online':>14}{'seconds':>11}")
         done = []
         for name in names:
-            (item,) = self.store.materialize(name, **bounds)
+            (item,) = self.store.materialize(name, start=start, end=end)
             step.say(f"{name:<20}{item.version:<10}{item.rows:>9,}{item.online_rows or 0:>14,}{item.seconds:>11.2f}")
             done.append(item)
         return done
@@ -162,13 +165,13 @@ class Run:
     def train_set(self, spine: pl.DataFrame) -> tuple[HistoricalFeatures, dict[str, Any]]:
         """Join the view onto the flights predicted so far."""
         with self.report.step(
-            "training", "A training set, each flight as it looked an hour before it was to leave"
+            "training", "A training set: each flight as it looked an hour before it was to leave"
         ) as step:
             found = self._join(spine)
             training = _describe(found)
             step.say(f"{training['rows']:,} flights, {training['features']} features")
             step.say(_labels(training))
-            step.say(f"{training['without_weather']:,} flights have no weather less than two hours old; they stay")
+            step.say(f"{training['without_weather']:,} found no weather of the last two hours; they stay, with nulls")
         return found, training
 
     def _join(self, spine: pl.DataFrame) -> HistoricalFeatures:
@@ -180,9 +183,7 @@ class Run:
         """Train and test a model, where scikit-learn is installed."""
         from grange.demo.training import LABEL, fit, split
 
-        with self.report.step(
-            "model", "A model: gradient-boosted trees, tested on flights after those it knows"
-        ) as step:
+        with self.report.step("model", "A model: gradient-boosted trees, tested on later flights") as step:
             early, late = split(train)
             try:
                 model = fit(early, features)
@@ -207,16 +208,18 @@ class Run:
         """Measure what dating past flights by the timetable would have done."""
         from grange.demo.training import fit, split, with_leak
 
-        with self.report.step("leak", "The leak it was spared: past flights dated by the timetable") as step:
+        with self.report.step("leak", "The leak it was spared: delays dated by the timetable") as step:
             leaked, rows = with_leak(train, flights.filter(flights["scheduled_departure"] < NOW))
-            step.say(f"{rows:,} of {train.height:,} flights ({rows / train.height:.0%}) would know a delay too early")
+            step.say(
+                f"{rows:,} of {train.height:,} rows ({rows / train.height:.0%}) would hold a delay from the future"
+            )
             result: dict[str, Any] = {"rows": rows, "share": round(rows / train.height, 4)}
             if with_model:
                 (early, late), (_, honest) = split(leaked), split(train)
                 model = fit(early, features)
                 promised, delivered = model.score(late), model.score(honest)
                 step.say(
-                    f"a model of that promises an average precision of {promised.average_precision:.3f} "
+                    f"a model of them promises average precision {promised.average_precision:.3f}, "
                     f"and delivers {delivered.average_precision:.3f}"
                 )
                 result |= {"promised": promised.to_dict(), "delivered": delivered.to_dict()}
@@ -230,7 +233,9 @@ class Run:
 
         flight = flights.filter(pl.col("scheduled_departure") > NOW, **FLIGHT).head(1)
         entry = flight.select(*KEYS, *TIMETABLE).row(0, named=True)
-        with self.report.step("serve", "A vector served: JetBlue 883 to Orlando, leaving at 20:05") as step:
+        with self.report.step(
+            "serve", "One vector served: JetBlue 1201 to Fort Lauderdale, leaving in an hour"
+        ) as step:
             began = time.perf_counter()
             self.store.get_online_features(VIEW, [entry], now=NOW)
             first = time.perf_counter() - began
@@ -242,7 +247,7 @@ class Run:
             served = {name: values[name] for name in statuses}
             for line in _columns([(name, _text(value)) for name, value in served.items()]):
                 step.say(line)
-            step.say(f"read in {again * 1e6:,.0f} microseconds (the first read, {first * 1e3:,.0f} ms, plans it)")
+            step.say(f"read in {again * 1e6:,.0f} microseconds (the first time, which plans it, {first * 1e3:,.0f} ms)")
             result = {
                 "entry": entry,
                 "now": isoformat(NOW),
@@ -253,13 +258,15 @@ class Run:
             if model is not None:
                 guess = float(model.probabilities(answer.to_polars())[0])
                 arrived = flight.row(0, named=True)["arr_delay"]
-                step.say(f"late with a probability of {guess:.0%} (it came to arrive {arrived} minutes after its time)")
+                step.say(f"{guess:.0%} likely to be late, says the model (in the end: {arrived} minutes)")
                 result |= {"probability": round(guess, 4), "arr_delay": arrived}
         return result
 
     def prove(self, flights: pl.DataFrame) -> dict[str, Any]:
         """Compare online with history for a sample of flights."""
-        with self.report.step("proof", "The proof: served now = trained on, as of now") as step:
+        with self.report.step(
+            "proof", "The proof: what is served equals what history says for the same moment"
+        ) as step:
             return self._prove(flights, step, now=NOW)
 
     def _prove(self, flights: pl.DataFrame, step: Step, *, now: dt.datetime) -> dict[str, Any]:
@@ -269,8 +276,8 @@ class Run:
         flown = flights.select(*KEYS, *TIMETABLE).unique(KEYS, keep="first", maintain_order=True)
         proof = prove(self.store, VIEW, flown.sample(SAMPLE, seed=SEED), now=now)
         statuses = ", ".join(f"{n:,} {name.lower().replace('_', ' ')}" for name, n in proof.statuses.items())
-        step.say(f"{proof.combinations:,} flights, {proof.cells:,} values ({statuses})")
-        step.say("0 differences, in values or types")
+        step.say(f"{proof.cells:,} values of {proof.combinations:,} flights compared: 0 differences")
+        step.say(statuses)
         return proof.to_dict()
 
     def last_day(self, flights: pl.DataFrame, before: HistoricalFeatures) -> dict[str, Any]:
@@ -278,7 +285,7 @@ class Run:
         from grange.demo.proof import find_differences
         from grange.demo.training import TIME, make_spine
 
-        with self.report.step("last_day", "The year's last day arrives; only its rows are computed") as step:
+        with self.report.step("last_day", "The year's last day arrives, and is added") as step:
             groups = ["airport_departures", "carrier_arrivals", "plane_arrivals", "flight_arrivals"]
             done = self._materialize(groups, step, start=NOW)
             spine = make_spine(flights)
@@ -291,7 +298,7 @@ class Run:
                 raise GrangeError("rows that came later changed the past", found=changed[0])
             step.say(f"the training set again, now all {training['rows']:,} flights")
             step.say(_labels(training))
-            step.say(f"its first {known.height:,} rows have the features they had: 0 differences")
+            step.say(f"the features of the first {known.height:,} are what they were: 0 differences")
             proof = self._prove(flights, step, now=LAST)
         return {
             "history": [item.to_dict() for item in done],
@@ -329,12 +336,12 @@ def _text(value: object) -> str:
     return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _columns(pairs: Sequence[tuple[str, str]], across: int = 3) -> list[str]:
+def _columns(pairs: Sequence[tuple[str, str]], across: int = 2) -> list[str]:
     """Names and values in columns, read downwards."""
     height = -(-len(pairs) // across)
     lines = []
     for row in range(height):
-        cells = [f"{name:<18}{value[:18]:<10}" for name, value in pairs[row::height]]
+        cells = [f"{name:<19}{value:<17}" for name, value in pairs[row::height]]
         lines.append("".join(cells).rstrip())
     return lines
 

@@ -12,7 +12,7 @@ Echo = Callable[[str], None]
 """Takes one line of text for people."""
 
 INDENT: Final = "   "
-WIDTH: Final = 84
+WIDTH: Final = 80
 """Where the seconds end."""
 
 
@@ -41,6 +41,7 @@ class Report:
     echo: Echo
     seconds: dict[str, float] = field(default_factory=dict)
     """By step, in order."""
+    began: float = field(default_factory=time.perf_counter)
 
     @contextmanager
     def step(self, key: str, title: str) -> Iterator[Step]:
@@ -52,10 +53,12 @@ class Report:
         self.seconds[key] = time.perf_counter() - began
         step.end(self.seconds[key])
 
-    def end(self) -> None:
-        """The sum."""
+    def end(self) -> float:
+        """The whole time, in seconds: the steps and what lies between them."""
+        total = time.perf_counter() - self.began
         self.echo("")
-        self.echo(_with_seconds("Done", sum(self.seconds.values())))
+        self.echo(_with_seconds("Done", total))
+        return total
 
 
 def _with_seconds(text: str, seconds: float) -> str:

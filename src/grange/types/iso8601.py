@@ -45,11 +45,8 @@ class _Form:
     """The length of the zone."""
 
 
-_FORMS: Final = tuple(
-    _Form(body, zone)
-    for body in (_MINUTES, _SECONDS, *(_SECONDS + 1 + digits for digits in range(1, _MOST_DIGITS + 1)))
-    for zone in _ZONES
-) + (_Form(_DATE, 0),)
+_BODIES: Final = (_MINUTES, _SECONDS, *(_SECONDS + 1 + digits for digits in range(1, _MOST_DIGITS + 1)))
+_FORMS: Final = (_Form(_DATE, 0), *(_Form(body, zone) for body in _BODIES for zone in _ZONES))
 
 
 def parse_times(texts: pa.Array) -> pa.Array:

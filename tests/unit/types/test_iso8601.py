@@ -46,8 +46,12 @@ def _alone(text: str) -> int | str | None:
 @st.composite
 def _nearly_times(draw: st.DrawFn) -> str:
     """Text put together of parts of times, most of them right, and sometimes one character of it replaced."""
-    year = draw(st.sampled_from(["2026", "1969", "1970", "2000", "1900", "2024", "0001", "9999", "0000", "9998", "0002"]))
-    day = draw(st.sampled_from(["-01-01", "-12-31", "-02-28", "-02-29", "-02-30", "-13-01", "-00-10", "-06-31", "0401"]))
+    year = draw(
+        st.sampled_from(["2026", "1969", "1970", "2000", "1900", "2024", "0001", "9999", "0000", "9998", "0002"])
+    )
+    day = draw(
+        st.sampled_from(["-01-01", "-12-31", "-02-28", "-02-29", "-02-30", "-13-01", "-00-10", "-06-31", "0401"])
+    )
     clock = draw(st.sampled_from(_CLOCKS))
     separator = draw(st.sampled_from("TTT  t_é")) if clock else ""
     fraction = draw(st.sampled_from(_FRACTIONS)) if clock else ""

@@ -78,7 +78,8 @@ def test_a_constant_has_the_declared_type(value: object, dtype: str, expected: o
 
 
 @pytest.mark.parametrize(
-    ("value", "dtype"), [("many", "int64"), (1 << 70, "int64"), (300, "int8"), (object(), "string"), ([1, "a"], "list[int64]")]
+    ("value", "dtype"),
+    [("many", "int64"), (1 << 70, "int64"), (300, "int8"), (object(), "string"), ([1, "a"], "list[int64]")],
 )
 def test_a_constant_that_does_not_fit_is_an_error(value: object, dtype: str) -> None:
     with pytest.raises(ColumnTypeError, match="a default"):

@@ -40,9 +40,9 @@ from grange.plan.nodes import (
     Timeless,
 )
 from grange.transforming import run_transform
-from grange.types.arrow import arrow_schema, conform, conform_column
+from grange.types.arrow import conform, constant
 from grange.types.names import EVENT_TIME, SEQUENCE
-from grange.types.schema import Column, Schema
+from grange.types.schema import Column
 from grange.types.time import ALWAYS_MICROS
 
 _NUMBER: Final = "row_number() OVER ()"
@@ -275,7 +275,7 @@ class _Spine:
         Said here, since the ASOF join of DuckDB 1 finds a row for a null.
         """
         absent = [sql(self.key(of_spine), "IS NULL") for of_spine, _ in join.keys]
-        return sql("CASE WHEN", " OR ".join(absent), "THEN", whole(_NEVER), "ELSE", self.time, "END")
+        return sql("CASE WHEN", " OR ".join(absent) or "false", "THEN", whole(_NEVER), "ELSE", self.time, "END")
 
 
 def _point_in_time_join(session: Session, node: PointInTimeJoin, inputs: Mapping[str, Rows]) -> Query:
@@ -361,17 +361,11 @@ def _defaults(session: Session, join: GroupJoin) -> Query | None:
     declared = [output for output in join.outputs if output.default is not None]
     if not declared:
         return None
-    what = f"default of feature group {join.group!r}"
-    values = [
-        conform_column(_constant(output.default), Column(output.column, output.dtype), what=what) for output in declared
-    ]
-    schema = arrow_schema(Schema(tuple(Column(output.name, output.dtype) for output in declared)))
-    return session.register(pa.Table.from_arrays(values, schema=schema))
-
-
-def _constant(value: object) -> pa.ChunkedArray:
-    big = isinstance(value, int) and not isinstance(value, bool) and value >= 1 << 63
-    return pa.chunked_array([pa.array([value], pa.uint64() if big else None)])
+    columns = []
+    for output in declared:
+        value = constant(output.default, output.dtype, what=f"default of feature {output.name!r}")
+        columns.append(pa.array([value], value.type))
+    return session.register(pa.table(columns, names=[output.name for output in declared]))
 
 
 def _time(expression: str) -> str:

@@ -280,7 +280,8 @@ def _jsonl(session: Session, node: Scan) -> Query:
     table = _reader(session, "read_json_objects", node.files, ["format = 'newline_delimited'"], 1)
     lines = _spooled(session, Query(sql("SELECT c0 FROM", table), ("line",)), node)
     _all_objects(session, lines, node)
-    wanted, declared = _wanted(node, _json_names(session, lines))
+    # of a file without lines nothing but the declaration is known
+    wanted, declared = _wanted(node, _json_names(session, lines) or node.schema.names)
     types = {column.name: column.dtype for column in declared}
     columns = [(own, _json_column(session, lines, own, types.get(own), node)) for own in wanted]
     return fit(session, lines.select(columns), declared, what=f"source {node.files[0]!r}")
@@ -364,6 +365,8 @@ def _readable(shape: Any, beyond: bool) -> Any:
             return "UBIGINT" if beyond else "BIGINT"
         case "NULL":
             return "VARCHAR"
+        case "HUGEINT" | "UHUGEINT":
+            return "DOUBLE"
         case _:
             return shape
 

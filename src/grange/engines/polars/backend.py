@@ -11,7 +11,7 @@ from polars.exceptions import PolarsError
 
 from grange.definitions.transforms import PythonTransform
 from grange.engines.polars.joining import Part, point_in_time_join
-from grange.engines.polars.scans import SAMPLE, blame, check_column, scan, together
+from grange.engines.polars.scans import blame, check_column, scan, together
 from grange.engines.polars.values import TIME, canonical, conformed, is_canonical
 from grange.errors import RequestError, SchemaError, TransformError
 from grange.frames import Rows
@@ -56,8 +56,6 @@ class _Run:
     """One run of a plan."""
 
     inputs: Mapping[str, Rows]
-    infer: int | None = SAMPLE
-    """From how many rows the undeclared types of CSV columns are inferred; None is all."""
 
     def rows(self, node: Node) -> Rows:
         """A node's rows, read."""
@@ -72,9 +70,6 @@ class _Run:
                 frame = frame.select(columns)
             return (frame if part is None else frame.slice(*part)).collect()
         except (PolarsError, OSError):
-            if self.infer is not None and any(scan.format == "csv" for scan in _scans(node)):
-                # perhaps a value after the sample is of a wider type than those in it
-                return replace(self, infer=None)._frame(node, columns, part)
             for scanned in _scans(node):
                 blame(scanned)
             raise
@@ -83,9 +78,7 @@ class _Run:
         """A node's rows, not read yet; so many rows are enough."""
         match node:
             case Scan():
-                # any line of JSON may bring a field that no other has
-                infer = None if node.format == "jsonl" and limit is None else self.infer
-                return scan(node, infer=infer, limit=limit)
+                return scan(node, limit=limit)
             case Input():
                 return self._input(node).polars.lazy()
             case Concat():

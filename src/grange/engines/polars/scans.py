@@ -1,59 +1,72 @@
 """Reading files, lazily: what is asked of the rows afterwards decides how much is read.
 
 Declared raw types are honoured: `007` in a column declared string stays text. In CSV what is not declared is
-inferred from the column's values: integers, numbers, true and false, else text (a time stays text until a
-`Conform` reads it); an unquoted empty field is null and nothing else is.
+inferred from the column's values in all files: integers, numbers, true and false, else text (a time stays text until
+a `Conform` reads it); an unquoted empty field is null and nothing else is. Where a few rows are enough, types are
+inferred from what was read.
+
+CSV is read by Arrow, at once: Polars would pad a row that has too few fields with nulls.
 """
 
 from __future__ import annotations
 
+import csv
 import glob
+import gzip
 from collections.abc import Sequence
-from typing import Final, assert_never
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Final, assert_never
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from polars.exceptions import PolarsError
 
-from grange.definitions.sources import FileFormat
 from grange.engines.polars.values import conformed, from_arrow, is_canonical, polars_type
 from grange.errors import ColumnTypeError, SchemaError, SourceError, closest_names
 from grange.plan.nodes import Scan
-from grange.types import DataType
-from grange.types.arrow import arrow_type
+from grange.types.arrow import arrow_type, conform_column
 from grange.types.schema import Column
 
-SAMPLE: Final = 10_000
-"""From how many rows of a file the types of its undeclared columns are inferred first."""
+_SAMPLE: Final = 10_000
+"""From how many rows of a JSON Lines file its types are inferred, where fewer are asked for."""
 
+_TEXT: Final = pa.large_string()
 _FROM_TEXT: Final = ("string", "uuid", "date", "datetime")
 """Types whose values `conform` reads from text itself."""
 
 
-def scan(node: Scan, *, infer: int | None, limit: int | None) -> pl.LazyFrame:
-    """The rows of files, files in the given order. Nothing but headers and samples is read yet, except where
-    declared columns must be converted.
+def scan(node: Scan, *, limit: int | None) -> pl.LazyFrame:
+    """The rows of files, files in the given order. Of Parquet and JSON Lines nothing but headers and samples is read
+    yet, except where declared columns must be converted.
 
     Args:
         node: what to read.
-        infer: from how many rows of each file undeclared types are inferred; None is all of them.
         limit: so many rows are enough.
 
     Raises:
         SchemaError: a declared or selected column is in none of the files.
         ColumnTypeError: a value does not fit its declared type.
-        SourceError: the files' columns do not fit together.
+        SourceError: the files' columns do not fit together, or a CSV file cannot be read.
         PolarsError, OSError: a file cannot be read; `blame` says which.
     """
-    frame = together(_files(node, infer), what="files of one source", names=node.files)
-    names = frame.collect_schema().names()
-    wanted = node.columns if node.columns is not None else tuple(names)
-    for name in (*wanted, *node.schema.names):
-        check_column(name, names, what="in the source")
-    declared = [column for column in node.schema if column.name in wanted]
+    if node.format == "csv":
+        return _csv(node, limit)
+    frame = together(_files(node, limit), what="files of one source", names=node.files)
+    wanted, declared = _wanted(node, frame.collect_schema().names())
     frame = frame.select(wanted)
     return _declared(frame if limit is None else frame.head(limit), declared, node)
+
+
+def _wanted(node: Scan, names: Sequence[str]) -> tuple[tuple[str, ...], list[Column]]:
+    """The columns to read, in order, and the declared ones among them."""
+    wanted = tuple(names) if node.columns is None else node.columns
+    for name in (*wanted, *node.schema.names):
+        check_column(name, names, what="in the source")
+    return wanted, [column for column in node.schema if column.name in wanted]
 
 
 def together(frames: Sequence[pl.LazyFrame], *, what: str, names: Sequence[str]) -> pl.LazyFrame:
@@ -114,35 +127,36 @@ def blame(node: Scan) -> None:
 
     Raises:
         SourceError: a file is absent, or not of its format; names it.
-        ColumnTypeError: a CSV value does not fit its declared type; names column, value and row.
     """
     for file in node.files:
-        _blame_values(node, file)
         try:
             _one(node, file, None).collect()
-        except FileNotFoundError as error:
-            raise SourceError(f"file {file!r} does not exist", try_="look at the path of its source") from error
         except (PolarsError, OSError) as error:
-            raise SourceError(
-                f"file {file!r} cannot be read as {node.format}", found=(str(error).splitlines() or ["nothing"])[0]
-            ) from error
+            raise _unreadable(file, node, error) from error
 
 
-def _files(node: Scan, infer: int | None) -> list[pl.LazyFrame]:
+def _unreadable(file: str, node: Scan, error: BaseException) -> SourceError:
+    if isinstance(error, FileNotFoundError):
+        return SourceError(f"file {file!r} does not exist", try_="look at the path of its source")
+    return SourceError(
+        f"file {file!r} cannot be read as {node.format}", found=(str(error).splitlines() or ["nothing"])[0]
+    )
+
+
+def _files(node: Scan, limit: int | None) -> list[pl.LazyFrame]:
     if node.format == "parquet" and _same_schema(node.files):
         return [_parquet(list(node.files))]
-    return [_one(node, file, infer) for file in node.files]
+    return [_one(node, file, limit) for file in node.files]
 
 
-def _one(node: Scan, file: str, infer: int | None) -> pl.LazyFrame:
+def _one(node: Scan, file: str, limit: int | None) -> pl.LazyFrame:
     match node.format:
         case "parquet":
             return _parquet([file])
         case "csv":
-            return _csv(node, file, infer)
+            return _csv(replace(node, files=(file,)), limit)
         case "jsonl":
-            # this reader expands patterns always: a file may well be called so
-            return pl.scan_ndjson(glob.escape(file), infer_schema_length=infer)
+            return _jsonl(node, file, limit)
         case _:
             assert_never(node.format)
 
@@ -175,16 +189,196 @@ def _uuid_text(name: str) -> pl.Expr:
     return pl.concat_str(parts, separator="-").alias(name)
 
 
-def _csv(node: Scan, file: str, infer: int | None) -> pl.LazyFrame:
-    overrides: dict[str, pl.DataType] = {column.name: _raw_csv(column.dtype) for column in node.schema}
-    return pl.scan_csv(
-        file, separator=node.separator, schema_overrides=overrides, infer_schema_length=infer, glob=False
+# JSON Lines
+
+
+def _jsonl(node: Scan, file: str, limit: int | None) -> pl.LazyFrame:
+    if Path(file).stat().st_size == 0:  # which Polars takes for an error
+        return pl.LazyFrame(schema={column.name: polars_type(column.dtype) for column in node.schema})
+    # any line may bring a field that no other has; this reader expands patterns always
+    sample = None if limit is None else max(limit, _SAMPLE)
+    frame = pl.scan_ndjson(glob.escape(file), infer_schema_length=sample)
+    texts = [name for name, dtype in frame.collect_schema().items() if dtype == pl.String]
+    _check_texts(node, file, [name for name in texts if node.columns is None or name in node.columns], limit)
+    wide = [name for name, dtype in frame.collect_schema().items() if dtype == pl.Int128]
+    return frame.with_columns(_narrowed(frame, name) for name in wide) if wide else frame
+
+
+def _check_texts(node: Scan, file: str, names: Sequence[str], limit: int | None) -> None:
+    """Fail when a column of text has numbers or truth values in it, which Polars would turn into text.
+
+    Raises:
+        SourceError: it has, so that its type cannot be told.
+        ColumnTypeError: it has, and is declared.
+    """
+    for other, called in ((pl.Float64(), "numbers"), (pl.Boolean(), "truth values")) if names else ():
+        # read as something else than text, text is null
+        schema: dict[str, pl.DataType] = dict.fromkeys(names, other)
+        values = pl.scan_ndjson(glob.escape(file), schema=schema, ignore_errors=True)
+        values = values if limit is None else values.head(limit)
+        first = values.select(pl.col(names).is_not_null().arg_true().first()).collect().row(0)
+        for name, row in zip(names, first, strict=True):
+            if row is not None:
+                raise _mixed(node, file, name, f"text, and {called} as in row {row}")
+
+
+def _mixed(node: Scan, file: str, name: str, found: str) -> SourceError | ColumnTypeError:
+    dtype = node.schema.get(name)
+    if dtype is None:
+        return SourceError(f"file {file!r}: the type of {name!r} cannot be told", found=found)
+    return ColumnTypeError(
+        f"source {file!r}: column {name!r} is declared {dtype} and holds other values",
+        found=found,
+        try_="make its values of one type",
+        details={"column": name, "declared": str(dtype), "found_type": found},
     )
 
 
-def _raw_csv(dtype: DataType) -> pl.DataType:
-    """How a declared CSV column is read: numbers as such, all else as the text that it is."""
-    return polars_type(dtype) if dtype.is_integer or dtype.is_float else pl.String()
+def _narrowed(frame: pl.LazyFrame, name: str) -> pl.Expr:
+    """Integers of which one needs all 64 bits or more, in a type that Grange has: unsigned, or else a float."""
+    column = pl.col(name)
+    least, most = frame.select(least=column.min(), most=column.max()).collect().row(0)
+    return column.cast(pl.UInt64 if least >= 0 and most < 1 << 64 else pl.Float64)
+
+
+# CSV
+
+
+def _csv(node: Scan, limit: int | None) -> pl.LazyFrame:
+    headers = {file: _header(node, file) for file in node.files}
+    wanted, declared = _wanted(node, tuple(dict.fromkeys(name for header in headers.values() for name in header)))
+    tables: list[pa.Table] = []
+    left = limit
+    for file, header in headers.items():
+        names = [name for name in header if name in wanted]
+        tables.append(_read_csv(node, file, names, left, only_column=len(header) == 1))
+        left = None if left is None else max(0, left - tables[-1].num_rows)
+    rows = pa.concat_tables(tables, promote_options="default")
+    rows = rows if limit is None else rows.slice(0, limit)
+    types = {column.name: column for column in declared}
+    what = f"source {node.files[0]!r}"
+    columns = {}
+    for name in wanted:
+        column = rows.column(name) if name in rows.column_names else pa.chunked_array([pa.nulls(len(rows), _TEXT)])
+        columns[name] = _parsed(column, types[name], what) if name in types else _inferred(column)
+    return _from_arrow(pa.table(columns))
+
+
+def _from_arrow(table: pa.Table) -> pl.LazyFrame:
+    # by a mapping, because Polars would give a name to a column that has none
+    columns = {name: from_arrow(name, table.column(name)) for name in table.column_names}
+    return pl.LazyFrame(columns) if columns else pl.LazyFrame(height=len(table))
+
+
+def _header(node: Scan, file: str) -> list[str]:
+    try:
+        with _open(file) as lines:
+            header = next(csv.reader(lines, delimiter=node.separator), None)
+    except (OSError, EOFError, ValueError, csv.Error) as error:
+        raise _unreadable(file, node, error) from error
+    if not header:
+        raise SourceError(f"file {file!r} is empty", try_="a CSV file starts with the names of its columns")
+    if len(set(header)) != len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise SourceError(f"file {file!r} has two columns {twice!r}", found=", ".join(header))
+    return header
+
+
+def _open(file: str) -> IO[str]:
+    if file.endswith(".gz"):
+        return gzip.open(file, "rt", encoding="utf-8-sig", newline="")
+    return Path(file).open(encoding="utf-8-sig", newline="")
+
+
+def _read_csv(node: Scan, file: str, names: Sequence[str], limit: int | None, *, only_column: bool) -> pa.Table:
+    """Some columns of a file, as the text that they are; at least so many rows, where there are as many.
+
+    A row of more or fewer fields than the header is an error.
+    """
+    schema = pa.schema([(name, _TEXT) for name in names])
+    parse = pacsv.ParseOptions(
+        delimiter=node.separator,
+        newlines_in_values=True,
+        ignore_empty_lines=not only_column,  # in the only column, an empty line is a null
+    )
+    convert = pacsv.ConvertOptions(
+        column_types=schema,
+        include_columns=list(names),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    try:
+        if limit is None:
+            _check_quotes(node, file)
+            return pacsv.read_csv(file, parse_options=parse, convert_options=convert)
+        batches, rows = [], 0
+        with pacsv.open_csv(file, parse_options=parse, convert_options=convert) as reader:
+            for batch in reader:
+                batches.append(batch)
+                rows += batch.num_rows
+                if rows >= limit:
+                    break
+        return pa.Table.from_batches(batches, schema)
+    except (pa.ArrowException, OSError, EOFError, ValueError, csv.Error) as error:
+        raise _unreadable(file, node, error) from error
+
+
+def _check_quotes(node: Scan, file: str) -> None:
+    """Fail when a quote is never closed: Arrow would take the rest of the file for one field.
+
+    Raises:
+        csv.Error: one is not.
+    """
+    quotes = 0
+    with gzip.open(file) if file.endswith(".gz") else Path(file).open("rb") as content:
+        while part := content.read(1 << 20):
+            quotes += part.count(b'"')
+    if quotes % 2:  # or one stands inside of a field that is not quoted, which is fine
+        with _open(file) as lines:
+            for _ in csv.reader(lines, delimiter=node.separator, strict=True):
+                pass
+
+
+def _inferred(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The narrowest of true or false, integer, number, and text that holds every value."""
+    if values.null_count == len(values):
+        return values
+    for target in (pa.int64(), pa.float64()):
+        parsed = _cast(values, target)
+        if parsed is not None:  # Arrow takes 0x1F for a number, and nobody else does
+            return values if pc.any(pc.match_substring_regex(values, "^[+-]?0[xX]")).as_py() else parsed
+    if pc.all(pc.match_substring_regex(values, "^(?i:true|false)$")).as_py():
+        return values.cast(pa.bool_())
+    return values
+
+
+def _parsed(values: pa.ChunkedArray, column: Column, what: str) -> pa.ChunkedArray:
+    """Text as its declared type."""
+    if column.dtype.kind in _FROM_TEXT:
+        return conform_column(values, column, what=what)
+    target = arrow_type(column.dtype)
+    parsed = _cast(values, target)
+    if parsed is not None:
+        return parsed
+    row = next(row for row in range(len(values)) if _cast(values.slice(row, 1), target) is None)
+    raise ColumnTypeError(
+        f"{what}: column {column.name!r} is declared {column.dtype} and holds text",
+        found=f"{values[row].as_py()!r} in row {row}",
+        try_=f"declare the type it has: schema={{{column.name!r}: 'string'}}",
+        details={"column": column.name, "declared": str(column.dtype), "found_type": "string"},
+    )
+
+
+def _cast(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray | None:
+    """Text as another type; None when some of it is none."""
+    try:
+        return values.cast(target)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+# Declared types
 
 
 def _declared(frame: pl.LazyFrame, columns: Sequence[Column], node: Scan) -> pl.LazyFrame:
@@ -196,43 +390,4 @@ def _declared(frame: pl.LazyFrame, columns: Sequence[Column], node: Scan) -> pl.
     # here and now, because Polars would turn the error of a lazy conversion into its own
     rows = frame.collect()
     what = f"source {node.files[0]!r}"
-    return rows.with_columns(
-        _converted(rows.get_column(column.name), column, node.format, what) for column in pending
-    ).lazy()
-
-
-def _converted(series: pl.Series, column: Column, file_format: FileFormat, what: str) -> pl.Series:
-    if file_format != "csv" or column.dtype.kind in _FROM_TEXT:
-        return conformed(series, column, what=what)
-    values = pa.chunked_array([series.to_arrow()])
-    try:
-        return from_arrow(column.name, values.cast(arrow_type(column.dtype)))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise _misfit(column, what, str(error).splitlines()[0]) from error
-
-
-def _blame_values(node: Scan, file: str) -> None:
-    """Look for a CSV value that is not the number it was declared to be."""
-    if node.format != "csv":
-        return
-    numbers = [column for column in node.schema if _raw_csv(column.dtype) != pl.String()]
-    texts = dict.fromkeys((column.name for column in numbers), pl.String())
-    try:
-        found = pl.scan_csv(file, separator=node.separator, schema_overrides=texts, infer_schema=False, glob=False)
-        frame = found.select(name for name in texts if name in found.collect_schema()).collect()
-    except (PolarsError, OSError):
-        return  # not a question of values: `blame` reads the file next, and says what is wrong with it
-    for column in numbers:
-        text = frame.get_column(column.name, default=pl.Series(dtype=pl.String))
-        bad = (text.is_not_null() & text.cast(polars_type(column.dtype), strict=False).is_null()).arg_true()
-        if len(bad):
-            raise _misfit(column, f"source {file!r}", f"{text[bad[0]]!r} in row {bad[0]}")
-
-
-def _misfit(column: Column, what: str, found: str) -> ColumnTypeError:
-    return ColumnTypeError(
-        f"{what}: column {column.name!r} is declared {column.dtype} and holds text",
-        found=found,
-        try_=f"declare the type it has: schema={{{column.name!r}: 'string'}}",
-        details={"column": column.name, "declared": str(column.dtype), "found_type": "string"},
-    )
+    return rows.with_columns(conformed(rows.get_column(column.name), column, what=what) for column in pending).lazy()

@@ -8,15 +8,12 @@ import polars as pl
 import pyarrow as pa
 
 from grange.types import DataType
-from grange.types.arrow import arrow_type, conform_column, from_arrow_type
+from grange.types.arrow import arrow_type, conform_column, constant, from_arrow_type
 from grange.types.schema import Column
 
 TIME = pl.Datetime("us", "UTC")
 """The canonical type of times (TIME-1)."""
 
-_ISO_UTC = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z?$"
-
-_UUID_BYTES = 16
 _UUID_TEXT = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
 
@@ -44,13 +41,7 @@ def conformed(series: pl.Series, column: Column, *, what: str) -> pl.Series:
         return series.alias(column.name)
     if column.dtype.kind == "uuid" and series.dtype == pl.String and series.str.contains(_UUID_TEXT).all():
         return series.alias(column.name)
-    if column.dtype.kind == "datetime" and series.dtype == pl.String:
-        times = _utc_text(series)
-        if times is not None:
-            return times.alias(column.name)
     values = pa.chunked_array([series.to_arrow()])
-    if column.dtype.kind == "uuid" and series.dtype == pl.Binary and (series.bin.size() == _UUID_BYTES).all():
-        values = values.cast(pa.binary(_UUID_BYTES))  # Polars has forgotten that all were of this size
     return from_arrow(column.name, conform_column(values, column, what=what))
 
 
@@ -76,15 +67,5 @@ def literal(value: object, dtype: DataType, *, what: str) -> pl.Expr:
     Raises:
         ColumnTypeError: it does not fit the type.
     """
-    big = isinstance(value, int) and not isinstance(value, bool) and value >= 1 << 63
-    single = pa.chunked_array([pa.array([value], pa.uint64() if big else None)])
-    return pl.lit(from_arrow("", conform_column(single, Column("default", dtype), what=what))).first()
-
-
-def _utc_text(series: pl.Series) -> pl.Series | None:
-    """ISO 8601 text as times, all at once; None when some of it has another zone or form, or is no time."""
-    if not series.str.contains(_ISO_UTC).all():  # nulls do not count
-        return None
-    plain = series.str.strip_suffix("Z").str.replace("T", " ", literal=True)
-    times = plain.str.strptime(pl.Datetime("us"), "%Y-%m-%d %H:%M:%S%.f", strict=False)
-    return times.dt.replace_time_zone("UTC") if times.null_count() == series.null_count() else None
+    single = constant(value, dtype, what=what)
+    return pl.lit(from_arrow("", pa.chunked_array([pa.array([single], single.type)]))).first()

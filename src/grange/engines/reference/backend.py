@@ -36,7 +36,7 @@ from grange.plan.nodes import (
 )
 from grange.transforming import run_transform
 from grange.types import DataType
-from grange.types.arrow import TIMESTAMP, conform, conform_column, from_arrow_type
+from grange.types.arrow import TIMESTAMP, conform, conform_column, constant, from_arrow_type
 from grange.types.names import EVENT_TIME, SEQUENCE
 from grange.types.schema import Column
 from grange.types.time import ALWAYS_MICROS
@@ -243,10 +243,11 @@ def _feature(join: GroupJoin, output: Output, history: pa.Table, found: Sequence
     if output.default is None:
         return values.take(_row_numbers(found))
     # the default lies behind the stored values, as one more row that is fetched by its number
-    default = conform_column(_constant(output.default), declared, what=f"default of {what}")
+    default = constant(output.default, output.dtype, what=f"default of feature {output.name!r}")
     valid = [value.is_valid for value in values]
     chosen = [row if row is not None and valid[row] else len(values) for row in found]
-    return pa.chunked_array([*values.chunks, *default.chunks], type=values.type).take(_row_numbers(chosen))
+    last = pa.array([default], values.type)
+    return pa.chunked_array([*values.chunks, last], type=values.type).take(_row_numbers(chosen))
 
 
 # What the laws look at, as Python values
@@ -299,11 +300,6 @@ def _inside(values: Sequence[int | None], start: int | None, end: int | None) ->
 def _row_numbers(rows: Iterable[int | None]) -> pa.Array:
     """Row numbers to take; None takes a null."""
     return pa.array(list(rows), pa.int64())
-
-
-def _constant(value: object) -> pa.ChunkedArray:
-    big = isinstance(value, int) and not isinstance(value, bool) and value >= 1 << 63
-    return pa.chunked_array([pa.array([value], pa.uint64() if big else None)])
 
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:

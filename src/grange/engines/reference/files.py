@@ -38,6 +38,8 @@ def scan(node: Scan) -> pa.Table:
         ColumnTypeError: a value does not fit its declared type.
     """
     table = _together([_read(Path(file), node) for file in node.files])
+    if node.format == "csv":  # all files are one text
+        table = _inferred(table, node.schema)
     declared = [column for column in node.schema if node.columns is None or column.name in node.columns]
     for column in declared:
         place = table.schema.get_field_index(_present(table, column.name))
@@ -128,13 +130,24 @@ def _cast_text(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray 
 
 
 def _read_csv(path: Path, node: Scan) -> pa.Table:
+    """The columns as the text that they are. A row of more or fewer fields than the header is an error."""
     with _open(path) as file:
-        header = next(csv.reader(file, delimiter=node.separator), None)
+        lines = csv.reader(file, delimiter=node.separator, strict=True)
+        header = next(lines, None)
+        for _ in lines:  # so that a quote that is never closed is an error
+            pass
     if not header:
         raise SourceError(f"file {str(path)!r} is empty", try_="a CSV file starts with the names of its columns")
-    table = pacsv.read_csv(
+    if len(set(header)) != len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise SourceError(f"file {str(path)!r} has two columns {twice!r}", found=", ".join(header))
+    return pacsv.read_csv(
         path,
-        parse_options=pacsv.ParseOptions(delimiter=node.separator, newlines_in_values=True),
+        parse_options=pacsv.ParseOptions(
+            delimiter=node.separator,
+            newlines_in_values=True,
+            ignore_empty_lines=len(header) > 1,  # in the only column, an empty line is a null
+        ),
         convert_options=pacsv.ConvertOptions(
             column_types=dict.fromkeys(header, _TEXT),
             null_values=[""],
@@ -142,9 +155,12 @@ def _read_csv(path: Path, node: Scan) -> pa.Table:
             quoted_strings_can_be_null=False,
         ),
     )
-    known = set(node.schema.names)
-    columns = {name: table.column(name) if name in known else _infer(table.column(name)) for name in table.column_names}
-    return pa.table(columns)
+
+
+def _inferred(table: pa.Table, declared: Schema) -> pa.Table:
+    """The table with undeclared columns of text in the types that hold their values."""
+    columns = {name: table.column(name) for name in table.column_names}
+    return pa.table({name: values if name in declared else _infer(values) for name, values in columns.items()})
 
 
 def _infer(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -154,7 +170,7 @@ def _infer(values: pa.ChunkedArray) -> pa.ChunkedArray:
     words = {value.as_py().lower() for value in values if value.is_valid}
     if words <= {"true", "false"}:
         return values.cast(pa.bool_())
-    if any(word.startswith("0x") for word in words):
+    if any(word.lstrip("+-").startswith("0x") for word in words):
         return values
     for target in (pa.int64(), pa.float64()):
         parsed = _cast_text(values, target)
@@ -165,7 +181,7 @@ def _infer(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _read_jsonl(path: Path, declared: Schema) -> pa.Table:
     rows: list[dict[str, Any]] = []
-    with _open(path) as file:
+    with _open(path, "utf-8") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 rows.append(_json_row(line, number, path))
@@ -180,17 +196,33 @@ def _read_jsonl(path: Path, declared: Schema) -> pa.Table:
 
 def _json_row(line: str, number: int, path: Path) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
+        row = json.loads(line, object_pairs_hook=_first_of_each, parse_constant=_refuse)
+    except ValueError as error:
         raise SourceError(f"file {str(path)!r}, line {number}: not JSON", found=str(error)) from error
     if not isinstance(row, dict):
         raise SourceError(f"file {str(path)!r}, line {number}: not a JSON object", found=type(row).__name__)
     return row
 
 
+def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A key that comes twice has its first value."""
+    row: dict[str, Any] = {}
+    for key, value in pairs:
+        row.setdefault(key, value)
+    return row
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
 def _json_column(values: list[Any]) -> pa.ChunkedArray:
-    big = any(isinstance(value, int) and value >= 1 << 63 for value in values)
-    return pa.chunked_array([pa.array(values, pa.uint64() if big else None)])
+    numbers = [value for value in values if isinstance(value, int)]
+    if not any(value >= 1 << 63 or value < -(1 << 63) for value in numbers):
+        return pa.chunked_array([pa.array(values)])
+    if min(numbers) >= 0 and max(numbers) < 1 << 64:
+        return pa.chunked_array([pa.array(values, pa.uint64())])
+    return pa.chunked_array([pa.array([float(value) if isinstance(value, int) else value for value in values])])
 
 
 def _json_declared(values: list[Any], column: Column, what: str) -> pa.ChunkedArray:
@@ -205,9 +237,9 @@ def _json_declared(values: list[Any], column: Column, what: str) -> pa.ChunkedAr
     return pa.chunked_array(chunks, type=arrow_type(column.dtype))
 
 
-def _open(path: Path) -> IO[str]:
+def _open(path: Path, encoding: str = "utf-8-sig") -> IO[str]:
     opener: Callable[..., IO[str]] = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
+    return opener(path, "rt", encoding=encoding, newline="")
 
 
 __all__ = ["scan"]

@@ -145,14 +145,18 @@ class ParquetStore:
             min_event_time=start,
             max_event_time=end,
         )
+        folders = self._versions.folders(draft.name)
         same = None if draft.version else self._identical(meta)
-        if same is not None:
+        if same is not None and self._versions.is_intact(same):
             return same
-        numbered = versioning.next_version(
-            self._versions.folders(draft.name), self._compared(draft.name), _build(meta), explicit=draft.version
-        )
-        assert numbered is not None, "identical builds were told above"
-        version, change = numbered
+        if same is not None:
+            version, change = versioning.repaired_version(folders, same.version)
+        else:
+            numbered = versioning.next_version(
+                folders, self._compared(draft.name), _build(meta), explicit=draft.version
+            )
+            assert numbered is not None, "identical builds were told above"
+            version, change = numbered
         return self._publisher.publish(meta.with_(version=version, change_summary=change.to_summary()), table)
 
     def _identical(self, meta: VersionMeta) -> VersionMeta | None:

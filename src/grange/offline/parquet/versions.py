@@ -121,6 +121,28 @@ class Versions:
             )
         return files
 
+    def changed_files(self, meta: VersionMeta, files: list[Path]) -> list[Path]:
+        """The files of a version whose bytes changed since they were written, also where no value is: statistics,
+        say, that let readers skip rows."""
+        stored = disk.read_json(self._layout.version(meta.name, meta.version) / layout.META) or {}
+        expected = stored.get(layout.FILE_HASHES)
+        changed = []
+        for relative, path in zip(meta.files, files, strict=True):
+            try:
+                found = disk.sha256(path)
+            except OSError as error:
+                raise disk.unavailable(str(path), error) from error
+            if not isinstance(expected, dict) or found != expected.get(relative):
+                changed.append(path)
+        return changed
+
+    def is_intact(self, meta: VersionMeta) -> bool:
+        """Whether a version's files are there, with the bytes that were written."""
+        try:
+            return not self.changed_files(meta, self.data_files(meta))
+        except CorruptStoreError:
+            return False
+
 
 def _corrupt(group: str, version: str, folder: Path, found: str) -> CorruptStoreError:
     return CorruptStoreError(
