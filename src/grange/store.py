@@ -123,6 +123,7 @@ class FeatureStore:
         self,
         groups: str | FeatureGroup | Iterable[str | FeatureGroup] | None = None,
         *,
+        version: str | None = None,
         start: Moment | None = None,
         end: Moment | None = None,
         engine: str | None = None,
@@ -137,6 +138,7 @@ class FeatureStore:
 
         Args:
             groups: names; all groups that have something to compute without.
+            version: the number of the new version, above all there are; numbered by what changed without (VER-1).
             start: inclusive; UTC when naive.
             end: exclusive.
             engine: which engine computes, instead of the configured one.
@@ -149,7 +151,7 @@ class FeatureStore:
         """
         from grange.verbs import materialize
 
-        request = materialize.MaterializeRequest(_micros(start, "start"), _micros(end, "end"), engine, online)
+        request = materialize.MaterializeRequest(_micros(start, "start"), _micros(end, "end"), engine, online, version)
         chosen = self._groups(groups)
         return materialize.materialize(self._parts, chosen, request, now=self._now(), report=progress)
 

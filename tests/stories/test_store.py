@@ -315,6 +315,15 @@ class TestMaterialize:
             assert filled.get_historical_features([reference], rows).to_polars()["amount"].to_list() == [amount]
         assert [meta.version for meta in filled.versions("spend")] == ["1.0.0", "1.0.1"]
 
+    def test_an_asked_for_version_must_be_above_the_highest(self, filled: gr.FeatureStore) -> None:
+        """VER-2."""
+        assert filled.materialize("spend", version="2.0.0")[0].version == "2.0.0"
+        for version in ("1.5.0", "2.0.0", "2.0"):
+            with pytest.raises(RequestError):
+                filled.materialize("spend", version=version)
+        with pytest.raises(RequestError, match="one feature group at a time"):
+            filled.materialize(version="3.0.0")
+
     def test_a_range_replaces_only_its_rows(self, filled: gr.FeatureStore) -> None:
         changed = SPEND.with_columns(visits=pl.col("visits") * 10)
         changed.write_parquet(filled.project / "data" / "spend.parquet")

@@ -242,10 +242,11 @@ def plural(number: int, what: str) -> str:
 
 
 def moment(value: dt.datetime | str | None) -> str:
-    """A time in a table: `2026-11-21 10:00:00Z`; `-` for none."""
+    """A time in a table: `2026-11-21 10:00:00Z`; `always` for rows that have no time of their own; `-` for none."""
     if value is None:
         return "-"
-    return cell(value).replace("T", " ")
+    text = cell(value).replace("T", " ")
+    return "always" if text.startswith("0001-01-01 00:00:00") else text
 
 
 def rows_parts(rows: Rows) -> tuple[Part, ...]:

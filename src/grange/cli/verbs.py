@@ -117,6 +117,9 @@ def materialize(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAMES]...", help="Feature groups; all without.")
     ] = None,
+    version: Annotated[
+        str | None, typer.Option("--version", metavar="X.Y.Z", help="Number it so, instead of by what changed.")
+    ] = None,
     start: StartOption = None,
     end: EndOption = None,
     engine: EngineOption = None,
@@ -131,7 +134,9 @@ def materialize(
     With --start or --end only rows of that time are computed anew; all others stay.
     """
     with session.store() as store, ProgressReport() as progress:
-        done = store.materialize(names or None, start=start, end=end, engine=engine, online=online, progress=progress)
+        done = store.materialize(
+            names or None, version=version, start=start, end=end, engine=engine, online=online, progress=progress
+        )
     rows = [
         (
             item.group,

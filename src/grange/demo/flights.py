@@ -188,7 +188,7 @@ class Run:
             try:
                 model = fit(early, features)
             except MissingDependencyError as error:
-                step.say(f"left out, since scikit-learn is not installed: {error.try_}")
+                step.say(f"left out; it needs scikit-learn: {error.try_}")
                 return None, {"trained": False, "try": error.try_}
             score, share = model.score(late), float(late[LABEL].mean())  # type: ignore[arg-type]
             step.say(f"learned from {early.height:,} flights to September, tested on {late.height:,} from October")

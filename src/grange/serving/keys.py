@@ -272,9 +272,13 @@ def sort_order(column: pa.ChunkedArray, dtype: DataType) -> np.ndarray[Any, Any]
     """The order in which a column's keys ascend, from its values; None where they do already or only bytes can tell."""
     import numpy as np
 
+    from grange.kernels.arrays import integers, single
+
     if not dtype.is_integer or column.null_count:
         return None
-    values = column.to_numpy()
+    values = integers(single(column))[0]
+    if dtype.kind == "uint64":
+        values = values.view(np.uint64)
     if bool((values[1:] >= values[:-1]).all()):
         return None
     return np.argsort(values, kind="stable")
@@ -312,9 +316,11 @@ def _encode_integers(values: pa.Array) -> pa.LargeBinaryArray:
     import numpy as np
     import pyarrow as pa
 
+    from grange.kernels.arrays import integers
+
     if not pa.types.is_uint64(values.type):
         return _encode_biased(values.cast(pa.int64()), INTEGER)
-    numbers = values.fill_null(0).to_numpy()
+    numbers = integers(values)[0].view(np.uint64)
     large = numbers >= np.uint64(_BIAS)
     tags = np.where(large, UNSIGNED, INTEGER).astype(np.uint8)
     payload = np.where(large, numbers, numbers ^ np.uint64(_BIAS))
@@ -324,7 +330,9 @@ def _encode_integers(values: pa.Array) -> pa.LargeBinaryArray:
 def _encode_biased(values: pa.Array, tag: int) -> pa.LargeBinaryArray:
     import numpy as np
 
-    numbers = values.fill_null(0).to_numpy()
+    from grange.kernels.arrays import integers
+
+    numbers = integers(values)[0]
     return _fixed(tag, numbers.view(np.uint64) ^ np.uint64(_BIAS), values)
 
 

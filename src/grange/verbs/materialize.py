@@ -65,6 +65,8 @@ class MaterializeRequest:
     engine: str | None
     online: bool | None
     """None follows each group's own setting."""
+    version: str | None = None
+    """The number asked for (VER-2); None lets the store number it (VER-1)."""
 
 
 def materialize(
@@ -74,9 +76,12 @@ def materialize(
 
     Raises:
         SourceError, TransformError, ColumnTypeError, SchemaError, ExpectationError: nothing of that group changed.
+        RequestError: a range that holds nothing, or a version that is none or not above the highest (VER-2).
         ConflictError: another process holds the group for longer than the lock timeout.
         StorageFullError: nothing of that group changed.
     """
+    if request.version is not None and len(groups) != 1:
+        raise RequestError("a version is asked for one feature group at a time", found=f"{len(groups)} groups")
     if request.start is not None and request.end is not None and request.start >= request.end:
         raise RequestError("start must be before end (start is included, end is not)")
     done = []
@@ -184,7 +189,8 @@ def _materialize(
     if dropped:
         parts.offline.quarantine(group.name, outcome.quarantine, now=now)
     tell("write", len(kept))
-    meta = parts.offline.publish(_filled(parts, group, kept, outcome), kept, now=now)
+    draft = _filled(parts, group, kept, outcome).with_(version=request.version or "")
+    meta = parts.offline.publish(draft, kept, now=now)
     online_rows = None
     if _loads_online(group, request):
         tell("load", meta.row_count)

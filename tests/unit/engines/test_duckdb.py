@@ -562,7 +562,7 @@ def test_pit_defaults_stand_in_wherever_a_null_would_be() -> None:
         {"v": 1, "seen": dt.datetime(1970, 1, 1, 0, 0, 10, tzinfo=dt.UTC), "l": [1.0], "s": "it's; --"},
         {"v": -1, "seen": default, "l": [0.0, 1.5], "s": "it's; --"},
     ]
-    with pytest.raises(ColumnTypeError, match="default of feature group 'g'"):
+    with pytest.raises(ColumnTypeError, match="default of g:v"):
         ask([("a", 10)], join(outputs=(Output("v", "v", as_dtype("int32"), "x"),)))
 
 
@@ -578,6 +578,23 @@ def test_pit_composite_keys_never_run_together_and_groups_join_independently() -
     )  # fmt: skip
     table = run(PointInTimeJoin(Input("spine"), "t", joins, False), spine=spine, one=one, two=two)
     assert table.to_pydict() == {"A": [1, 2], "a": [None, "six"]}
+
+
+@pytest.mark.parametrize("dtype", [pa.large_binary(), pa.large_string()])
+def test_pit_composite_keys_of_zero_bytes_are_their_own(dtype: pa.DataType) -> None:
+    """PIT-4: `("", "\\0")`, `("\\0", "")` and `("", "\\0\\0")` are three entity keys."""
+    texts = ["", "\0", "\0\0", "a", "a\0"]
+    pairs = [(left, right) for left in texts for right in texts]
+    cells = [pa.array([pair[place].encode() for pair in pairs], pa.large_binary()).cast(dtype) for place in (0, 1)]
+    spine = pa.table({"x": cells[0], "y": cells[1], "t": times(*[9] * len(pairs))})
+    rows = {"p": cells[0], "q": cells[1], "event": times(*[1] * len(pairs)), "v": list(range(len(pairs)))}
+    group = pa.table({**rows, "__sequence": list(range(len(pairs)))})
+    one = join(keys=(("x", "p"), ("y", "q")), created_time=None, outputs=(Output("v", "v", as_dtype("int64")),))
+    node = PointInTimeJoin(Input("spine"), "t", (one,), False)
+    assert run(node, spine=spine, g=group).column("v").to_pylist() == list(range(len(pairs)))
+    odd = group.filter(pa.array([index % 2 == 1 for index in range(len(pairs))]))
+    expected = [index if index % 2 else None for index in range(len(pairs))]
+    assert run(node, spine=spine, g=odd).column("v").to_pylist() == expected
 
 
 @pytest.mark.parametrize("rows", [1, 200])

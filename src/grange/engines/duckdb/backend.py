@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import assert_never
 
 import pyarrow as pa
 
+from grange.definitions.transforms import SqlTransform
 from grange.engines.duckdb.compile import compile_node, is_canonical
-from grange.engines.duckdb.session import open_session
+from grange.engines.duckdb.session import Databases
 from grange.errors import ConfigError
 from grange.frames import Rows
 from grange.plan.nodes import (
@@ -33,11 +33,13 @@ from grange.types.schema import Column
 
 
 class DuckDBEngine:
-    """Runs plans in DuckDB, one in-memory database per run. See `grange.ports.engine.Engine`.
+    """Runs plans in DuckDB. See `grange.ports.engine.Engine`.
+
+    All runs share one in-memory database and what its options allow it; one with a SQL transform has its own.
 
     Args:
         memory_limit: memory before rows spill to disk, such as `4GB`; None is DuckDB's default, 80 % of the machine's.
-        threads: how many threads a run uses; None is all cores.
+        threads: how many threads are used; None is all cores.
         temp_directory: folder to spill to, made when it is absent; None is the system's own.
 
     Raises:
@@ -51,18 +53,14 @@ class DuckDBEngine:
     ) -> None:
         if threads is not None and threads < 1:
             raise ConfigError(f"the duckdb engine needs a thread, got threads={threads}", try_="threads = 1, or none")
-        self._memory_limit = memory_limit
-        self._threads = threads
-        self._temp_directory = temp_directory
+        self._databases = Databases(memory_limit=memory_limit, threads=threads, temp_directory=temp_directory)
 
     def run(self, node: Node, inputs: Mapping[str, Rows]) -> Rows:
         """The rows of a node. See `grange.ports.engine.Engine.run`."""
-        if self._temp_directory is not None:
-            Path(self._temp_directory).mkdir(parents=True, exist_ok=True)
-        files = dict.fromkeys(file for part in _walk(node) if isinstance(part, Scan) for file in part.files)
-        with open_session(
-            files, memory_limit=self._memory_limit, threads=self._threads, temp_directory=self._temp_directory
-        ) as session:
+        parts = list(_walk(node))
+        files = dict.fromkeys(file for part in parts if isinstance(part, Scan) for file in part.files)
+        foreign = any(isinstance(part, Apply) and isinstance(part.transform, SqlTransform) for part in parts)
+        with self._databases.session(files, shut=foreign) as session:
             table = session.fetch(compile_node(session, node, inputs))
         return Rows(arrow=_canonical(table) if is_canonical(node) else table)
 

@@ -306,8 +306,19 @@ def _spine(session: Session, node: PointInTimeJoin, rows: Query) -> _Spine:
     # a null time comes before every row, so that nothing answers
     time = sql("coalesce(", _micros(rows.column(node.time)), ",", whole(_NEVER), ")")
     columns = [("row", _NUMBER), ("time", time)]
-    columns += [(key, rows.column(key)) for key in keys]
+    columns += list(zip(keys, _comparable(session, rows, keys), strict=True))
     return _Spine(session.spool(rows.select(columns)), keys)
+
+
+def _comparable(session: Session, rows: Query, keys: Sequence[str]) -> list[str]:
+    """Key columns as an ASOF join compares them by value (PIT-4): binary, and on DuckDB 1 text, as its digits.
+
+    Of several keys DuckDB runs the bytes together, so that zero bytes at the end of one are lost.
+    """
+    lossy = {"BLOB", "VARCHAR"} if duckdb.__version__.startswith("1.") else {"BLOB"}
+    types = dict(zip(rows.names, session.types(rows), strict=True))
+    columns = [(rows.column(key), types[key]) for key in keys]
+    return [sql("hex(", column, ")") if dtype in lossy else column for column, dtype in columns]
 
 
 def _answers(session: Session, join: GroupJoin, rows: Query, *, as_known: bool) -> str:
@@ -318,7 +329,7 @@ def _answers(session: Session, join: GroupJoin, rows: Query, *, as_known: bool) 
     """
     declared = {output.column: Column(output.column, output.dtype) for output in join.outputs}
     rows = fit(session, rows, list(declared.values()), what=f"feature group {join.group!r}", caster=trusting)
-    keys = [rows.column(of_group) for _, of_group in join.keys]
+    keys = _comparable(session, rows, [of_group for _, of_group in join.keys])
     event = _micros(rows.column(join.event_time))
     created = None if join.created_time is None else _micros(rows.column(join.created_time))
     visible = event if join.exact_matches else sql(event, "+ 1")
@@ -363,7 +374,7 @@ def _defaults(session: Session, join: GroupJoin) -> Query | None:
         return None
     columns = []
     for output in declared:
-        value = constant(output.default, output.dtype, what=f"default of feature {output.name!r}")
+        value = constant(output.default, output.dtype, what=f"default of {join.group}:{output.column}")
         columns.append(pa.array([value], value.type))
     return session.register(pa.table(columns, names=[output.name for output in declared]))
 

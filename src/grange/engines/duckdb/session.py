@@ -1,11 +1,19 @@
-"""One run's DuckDB: an in-memory database that may read the plan's files and nothing else."""
+"""One run's DuckDB: a connection of its own, to a database that runs share or, for a user's SQL, to one that is shut.
+
+Opening a database costs more than most small plans. So an engine opens one, whose connections share nothing but
+memory, threads and the spill folder: registered rows and temporary tables belong to a connection and go with it.
+A plan with a SQL transform gets a database of its own, which may read the plan's files and nothing else.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +32,7 @@ _NOT_OURS = (duckdb.OutOfMemoryException, duckdb.InterruptException, duckdb.Inte
 
 
 class Session:
-    """A connection, the temporary names in it, and who is to blame when a statement fails. Made by `open_session`."""
+    """A connection, the temporary names in it, and who is to blame when a statement fails. Made by `Databases`."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, links: dict[str, str]) -> None:
         self._connection = connection
@@ -133,46 +141,101 @@ class Session:
         return None
 
 
-@contextmanager
-def open_session(
-    files: Iterable[str], *, memory_limit: str | None, threads: int | None, temp_directory: str | None
-) -> Iterator[Session]:
-    """A session that may read these files.
+class Databases:
+    """An engine's databases, as its options want them. Safe to use from several threads, and after a fork.
 
-    A user's SQL runs in it beside the engine's own, so it is shut before any of it is read: no other file, no
-    network, no extension, no Python variable, no setting can be reached from inside.
+    Args:
+        memory_limit: memory of the shared database before rows spill to disk; None is DuckDB's default.
+        threads: how many threads it uses; None is all cores.
+        temp_directory: folder to spill to, made when it is absent; None is the system's own.
     """
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-        "python_enable_replacements": "false",
-    }
-    if memory_limit is not None:
-        config["memory_limit"] = memory_limit
-    if threads is not None:
-        config["threads"] = str(threads)
-    with tempfile.TemporaryDirectory(prefix="grange-duckdb-", dir=temp_directory) as folder:
-        links = _links(files, Path(folder))
-        with duckdb.connect(":memory:", config={**config, "temp_directory": str(Path(folder) / "spill")}) as connection:
+
+    def __init__(self, *, memory_limit: str | None, threads: int | None, temp_directory: str | None) -> None:
+        self._temp_directory = temp_directory
+        self._config: dict[str, str | bool | int | float | list[str]] = {
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+            # a file may be written anew between two runs
+            "enable_external_file_cache": "false",
+        }
+        if memory_limit is not None:
+            self._config["memory_limit"] = memory_limit
+        if threads is not None:
+            self._config["threads"] = str(threads)
+        self._lock = threading.Lock()
+        self._shared: duckdb.DuckDBPyConnection | None = None
+        self._owner = 0
+        """The process that opened the shared database."""
+
+    @contextmanager
+    def session(self, files: Iterable[str], *, shut: bool) -> Iterator[Session]:
+        """A session that may read these files; when it is shut, nothing else.
+
+        A user's SQL runs in a shut one beside the engine's own: no other file, no network, no extension, no Python
+        variable, no setting can be reached from inside.
+        """
+        with ExitStack() as stack:
+            links = _links(files, lambda: stack.enter_context(self._passing_folder()))
+            if shut:
+                connection = stack.enter_context(self._open(stack.enter_context(self._passing_folder())))
+            else:
+                connection = stack.enter_context(self._cursor())
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET preserve_insertion_order = true")
             connection.execute("SET arrow_large_buffer_size = true")
             # for few rows DuckDB would join by an aggregate, which loses the sign of a float's zero
             connection.execute("SET asof_loop_join_threshold = 0")
-            allowed = listed(text(path) for path in dict.fromkeys(links.values()))
-            connection.execute(sql("SET allowed_paths = [", allowed, "]"))
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
+            if shut:
+                allowed = listed(text(path) for path in dict.fromkeys(links.values()))
+                connection.execute(sql("SET allowed_paths = [", allowed, "]"))
+                connection.execute("SET enable_external_access = false")
+                connection.execute("SET lock_configuration = true")
             yield Session(connection, links)
 
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            # a fork has the parent's database and none of its threads
+            if self._shared is None or self._owner != os.getpid():
+                folder = self._folder()
+                self._shared, self._owner = self._open(folder), os.getpid()
+                weakref.finalize(self, _leave, self._shared, folder, self._owner)
+            return self._shared.cursor()
 
-def _links(files: Iterable[str], folder: Path) -> dict[str, str]:
+    def _open(self, folder: Path) -> duckdb.DuckDBPyConnection:
+        return duckdb.connect(":memory:", config={**self._config, "temp_directory": str(folder / "spill")})
+
+    def _folder(self) -> Path:
+        """A new folder; whoever asks for it removes it."""
+        if self._temp_directory is not None:
+            Path(self._temp_directory).mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="grange-duckdb-", dir=self._temp_directory))
+
+    @contextmanager
+    def _passing_folder(self) -> Iterator[Path]:
+        folder = self._folder()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+
+def _leave(connection: duckdb.DuckDBPyConnection, folder: Path, owner: int) -> None:
+    """Close a shared database, unless it is another process's, which still uses its folder."""
+    if owner == os.getpid():
+        connection.close()
+        shutil.rmtree(folder)
+
+
+def _links(files: Iterable[str], make_folder: Callable[[], Path]) -> dict[str, str]:
     """By file, the path to read it under. A path is a pattern to DuckDB: `part[1].csv` would read `part1.csv`."""
     paths: dict[str, str] = {}
+    folder: Path | None = None
     for number, file in enumerate(files):
         if not _GLOB.intersection(file):
             paths[file] = file
             continue
+        folder = folder or make_folder()
         link = folder / f"{number}{'.gz' if file.lower().endswith('.gz') else ''}"
         try:
             link.symlink_to(os.path.abspath(file))  # noqa: PTH100  # resolve() would follow links

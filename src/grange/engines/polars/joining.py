@@ -162,7 +162,9 @@ def _canonical(join: GroupJoin, stored: pl.DataFrame) -> pl.DataFrame:
 def _output(join: GroupJoin, output: Output) -> pl.Expr:
     column = pl.col(output.column)
     if output.default is not None:
-        column = column.fill_null(literal(output.default, output.dtype, what=f"default of feature {output.name!r}"))
+        column = column.fill_null(
+            literal(output.default, output.dtype, what=f"default of {join.group}:{output.column}")
+        )
     return column.alias(output.name)
 
 

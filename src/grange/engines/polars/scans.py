@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import glob
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Final, assert_never
@@ -247,27 +247,25 @@ def _narrowed(frame: pl.LazyFrame, name: str) -> pl.Expr:
 def _csv(node: Scan, limit: int | None) -> pl.LazyFrame:
     headers = {file: _header(node, file) for file in node.files}
     wanted, declared = _wanted(node, tuple(dict.fromkeys(name for header in headers.values() for name in header)))
+    types = {column.name: column for column in declared}
     tables: list[pa.Table] = []
     left = limit
     for file, header in headers.items():
-        names = [name for name in header if name in wanted]
-        tables.append(_read_csv(node, file, names, left, only_column=len(header) == 1))
-        left = None if left is None else max(0, left - tables[-1].num_rows)
+        # of a file without any of the columns there are still the rows
+        names = [name for name in header if name in wanted] or header[:1]
+        table = _read_csv(node, file, names, left, only_column=len(header) == 1)
+        if left is not None:
+            table = table.slice(0, left)
+            left -= len(table)
+        tables.append(pa.table({name: _declared_text(table.column(name), types.get(name), file) for name in names}))
     rows = pa.concat_tables(tables, promote_options="default")
-    rows = rows if limit is None else rows.slice(0, limit)
-    types = {column.name: column for column in declared}
-    what = f"source {node.files[0]!r}"
-    columns = {}
-    for name in wanted:
-        column = rows.column(name) if name in rows.column_names else pa.chunked_array([pa.nulls(len(rows), _TEXT)])
-        columns[name] = _parsed(column, types[name], what) if name in types else _inferred(column)
-    return _from_arrow(pa.table(columns))
-
-
-def _from_arrow(table: pa.Table) -> pl.LazyFrame:
+    columns = {name: rows.column(name) if name in types else _inferred(rows.column(name)) for name in wanted}
     # by a mapping, because Polars would give a name to a column that has none
-    columns = {name: from_arrow(name, table.column(name)) for name in table.column_names}
-    return pl.LazyFrame(columns) if columns else pl.LazyFrame(height=len(table))
+    return pl.LazyFrame({name: from_arrow(name, values) for name, values in columns.items()} or None, height=len(rows))
+
+
+def _declared_text(values: pa.ChunkedArray, column: Column | None, file: str) -> pa.ChunkedArray:
+    return values if column is None else _parsed(values, column, f"source {file!r}")
 
 
 def _header(node: Scan, file: str) -> list[str]:

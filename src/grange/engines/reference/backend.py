@@ -243,7 +243,7 @@ def _feature(join: GroupJoin, output: Output, history: pa.Table, found: Sequence
     if output.default is None:
         return values.take(_row_numbers(found))
     # the default lies behind the stored values, as one more row that is fetched by its number
-    default = constant(output.default, output.dtype, what=f"default of feature {output.name!r}")
+    default = constant(output.default, output.dtype, what=f"default of {join.group}:{output.column}")
     valid = [value.is_valid for value in values]
     chosen = [row if row is not None and valid[row] else len(values) for row in found]
     last = pa.array([default], values.type)

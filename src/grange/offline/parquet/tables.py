@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from grange.errors import ColumnTypeError, CorruptStoreError, DataError, SchemaError
 from grange.frames import Rows
+from grange.kernels.arrays import integers, single
 from grange.offline.parquet.disk import unavailable
 from grange.types import DataType, Schema
 from grange.types.arrow import arrow_type, conform_column
@@ -104,11 +105,8 @@ def first_disorder(table: pa.Table, event_time: str, created_time: str | None) -
 
 def times(values: pa.ChunkedArray) -> Times:
     """A time or integer column as int64, a null as the smallest number."""
-    whole = values.cast(pa.int64())
-    if whole.null_count:
-        whole = pc.fill_null(whole, int(_NULL_TIME))
-    numbers: Times = whole.to_numpy()
-    return numbers
+    numbers, valid = integers(single(values.cast(pa.int64())))
+    return numbers if valid is None else np.where(valid, numbers, _NULL_TIME)
 
 
 def event_range(table: pa.Table, event_time: str, *, what: str) -> tuple[dt.datetime | None, dt.datetime | None]:
