@@ -61,6 +61,7 @@ def run_sql(transform: SqlTransform, rows: Rows, *, group: str) -> Rows:
     with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET preserve_insertion_order = true")
+        connection.execute("SET lock_configuration = true")
         connection.register("source", rows.arrow)
         try:
             return Rows(arrow=connection.sql(transform.query).to_arrow_table())

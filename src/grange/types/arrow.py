@@ -98,7 +98,7 @@ def from_arrow_type(arrow: pa.DataType) -> DataType | None:
         return DataType("duration")
     if t.is_decimal(arrow):
         return DataType("decimal", precision=min(arrow.precision, 38), scale=arrow.scale)
-    if t.is_list(arrow) or t.is_large_list(arrow) or t.is_fixed_size_list(arrow) or t.is_list_view(arrow):
+    if t.is_list(arrow) or t.is_large_list(arrow) or t.is_fixed_size_list(arrow) or _is_list_view(arrow):
         return DataType("list", item=from_arrow_type(arrow.value_type) or DataType("string"))
     if t.is_struct(arrow):
         inner = [(field.name, from_arrow_type(field.type) or DataType("string")) for field in arrow]
@@ -199,6 +199,27 @@ def constant(value: object, dtype: DataType, *, what: str) -> pa.Scalar:
     return conform_column(pa.chunked_array([single]), Column("default", dtype), what=what)[0]
 
 
+def plain(values: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """The same values in a type that Polars and DuckDB read too; most columns as they are.
+
+    Raises:
+        ColumnTypeError: decimals of more than 38 digits, which only Arrow holds.
+    """
+    arrow = values.type
+    if pa.types.is_run_end_encoded(arrow) or _is_list_view(arrow):
+        return _plain(values)
+    if not pa.types.is_decimal256(arrow):
+        return values
+    try:
+        return values.cast(pa.decimal128(38, arrow.scale))
+    except pa.ArrowInvalid as error:
+        raise ColumnTypeError(
+            f"column {name!r} holds decimals of more than 38 digits",
+            found=str(error).splitlines()[0],
+            details={"column": name, "found_type": str(arrow)},
+        ) from error
+
+
 def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Without dictionary, run-end, extension or view encoding."""
     arrow = values.type
@@ -212,7 +233,13 @@ def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
         return values.cast(pa.large_string())
     if pa.types.is_binary_view(arrow):
         return values.cast(pa.large_binary())
+    if _is_list_view(arrow):
+        return values.cast(pa.large_list(arrow.value_type))
     return values
+
+
+def _is_list_view(arrow: pa.DataType) -> bool:
+    return bool(pa.types.is_list_view(arrow) or pa.types.is_large_list_view(arrow))
 
 
 def _may_cast(arrow: pa.DataType, dtype: DataType) -> bool:
@@ -355,5 +382,6 @@ __all__ = [
     "foreign_dtype",
     "from_arrow_schema",
     "from_arrow_type",
+    "plain",
     "utc_micros",
 ]

@@ -28,7 +28,7 @@ from grange.plan.nodes import (
     Scan,
     Timeless,
 )
-from grange.types.arrow import conform_column, from_arrow_type
+from grange.types.arrow import arrow_type, conform_column, from_arrow_type
 from grange.types.schema import Column
 
 
@@ -92,5 +92,8 @@ def _canonical(table: pa.Table) -> pa.Table:
     for own in table.column_names:
         column = table.column(own)
         dtype = from_arrow_type(column.type)
-        columns[own] = column if dtype is None else conform_column(column, Column(own, dtype), what="rows")
+        # DuckDB names a list's items otherwise, which Arrow does not count as another type
+        columns[own] = (
+            column if dtype is None else conform_column(column, Column(own, dtype), what="rows").cast(arrow_type(dtype))
+        )
     return pa.table(columns)

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from grange.engines.duckdb.sql import Query, cell, listed, name, sql, text
 from grange.errors import GrangeError, SourceError
-from grange.types.arrow import utc_micros
+from grange.types.arrow import plain, utc_micros
 
 T = TypeVar("T")
 
@@ -56,7 +56,10 @@ class Session:
     def register(self, table: pa.Table) -> Query:
         """Rows of this process as a query; nothing is copied that DuckDB can read as it is."""
         # Arrow cannot hold rows without columns through a scan, so a table of none has one that nobody names
-        readable = [_readable(column) for column in table.columns] or [pa.chunked_array([pa.nulls(table.num_rows)])]
+        named = zip(table.column_names, table.columns, strict=True)
+        readable = [_readable(plain(column, own)) for own, column in named] or [
+            pa.chunked_array([pa.nulls(table.num_rows)])
+        ]
         registered = self.fresh("rows")
         self._connection.register(registered, pa.table(readable, names=[cell(i) for i in range(len(readable))]))
         return Query(sql("SELECT * FROM", name(registered)), tuple(table.column_names), arrow=table)

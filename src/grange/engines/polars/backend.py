@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 import polars as pl
+import pyarrow as pa
 from polars.exceptions import PolarsError
 
 from grange.definitions.transforms import PythonTransform
@@ -35,7 +36,7 @@ from grange.plan.nodes import (
 )
 from grange.transforming import run_transform
 from grange.types import DataType
-from grange.types.arrow import conform
+from grange.types.arrow import conform, plain
 from grange.types.names import EVENT_TIME, SEQUENCE
 from grange.types.schema import Column
 from grange.types.time import ALWAYS_MICROS
@@ -80,7 +81,7 @@ class _Run:
             case Scan():
                 return scan(node, limit=limit)
             case Input():
-                return self._input(node).polars.lazy()
+                return _imported(self._input(node)).polars.lazy()
             case Concat():
                 parts = [self._lazy(part, limit) for part in node.inputs]
                 return together(parts, what="parts of one source", names=[type(part).__name__ for part in node.inputs])
@@ -202,6 +203,16 @@ class _Run:
             inside &= moments.to_physical() < node.end
         chosen = frame.with_columns(moments).filter(inside).drop_nulls(node.keys)
         return chosen.unique().sort(node.event_time, *node.keys)
+
+
+def _imported(rows: Rows) -> Rows:
+    """The rows in types that Polars reads."""
+    if rows.is_polars:
+        return rows
+    columns = [plain(rows.arrow.column(place), name) for place, name in enumerate(rows.column_names)]
+    if all(column.type == field.type for column, field in zip(columns, rows.arrow.schema, strict=True)):
+        return rows  # which remember what they are in Polars
+    return Rows(arrow=pa.table(columns, names=rows.column_names))
 
 
 def _scans(node: Node) -> Iterator[Scan]:

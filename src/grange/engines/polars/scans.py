@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import glob
 import gzip
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Final, assert_never
