@@ -1,8 +1,8 @@
 """Hypothesis strategies: random histories, spines and joins, small and unkind.
 
 Values come from small pools, so that ties, duplicates, expired rows, colliding composite keys and exact boundaries
-are common rather than lucky. Everything that is drawn is lawful: what no law decides (rows of equal sequence, the
-place of a null event time in an order) is never drawn.
+are common rather than lucky. Everything that is drawn is lawful: what no law decides (rows of equal sequence) is
+never drawn.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from hypothesis import strategies as st
 
 from grange.frames import Rows
@@ -136,7 +137,6 @@ def histories(
     *,
     keys: tuple[str, ...] | None = None,
     pools: tuple[tuple[Any, ...], ...] | None = None,
-    null_events: bool = False,
     step: int = 1,
 ) -> History:
     """A group's stored rows, canonical.
@@ -145,7 +145,6 @@ def histories(
         draw: by Hypothesis.
         keys: types of the key columns; drawn when left out.
         pools: per key column, the values that keys are drawn from; drawn when left out.
-        null_events: whether an event time may be null (no order is defined for those).
         step: microseconds between neighbouring times.
     """
     key_dtypes = keys or tuple(draw(st.lists(key_types(), min_size=1, max_size=2)))
@@ -153,10 +152,9 @@ def histories(
     names = tuple(f"key{number}" for number in range(len(key_dtypes)))
     feature_dtypes = tuple(draw(st.lists(st.sampled_from(sorted(VALUE_POOLS)), min_size=1, max_size=2)))
     with_created = draw(st.booleans())
-    event = _now_and_then_null(_times()) if null_events else _times()
     row = st.tuples(
         st.tuples(*(_mostly(pool) for pool in key_pools)),
-        event,
+        _now_and_then_null(_times()),
         _now_and_then_null(_times(6)),
         st.tuples(*(_mostly(VALUE_POOLS[dtype]) for dtype in feature_dtypes)),
     )
@@ -187,7 +185,7 @@ def joins(draw: st.DrawFn) -> JoinExample:
     for number in range(draw(st.integers(1, 3))):
         dtypes = tuple(draw(st.lists(key_types(), min_size=1, max_size=2)))
         pools = draw(_key_pools(dtypes))
-        history = draw(histories(keys=dtypes, pools=pools, null_events=True, step=step))
+        history = draw(histories(keys=dtypes, pools=pools, step=step))
         pairs = []
         for place, dtype in enumerate(dtypes):
             asked = draw(st.lists(_mostly(pools[place]), min_size=count, max_size=count))
@@ -224,7 +222,7 @@ def _homes(draw: st.DrawFn, history: History, name: str, inputs: dict[str, Rows]
         inputs[f"{name}_b"] = Rows(arrow=history.rows.slice(cut))
         return Concat((Input(f"{name}_a"), Input(f"{name}_b")))
     inputs[name] = Rows(arrow=history.rows)
-    if home == "ordered" and history.rows.column(history.event_time).null_count == 0:
+    if home == "ordered":
         return Order(Input(name), history.event_time, history.created_time)
     return Input(name)
 
@@ -261,10 +259,42 @@ def raw_tables(draw: st.DrawFn) -> tuple[pa.Table, Schema]:
     for number in range(draw(st.integers(1, 3))):
         dtype = draw(st.sampled_from(sorted(VALUE_POOLS)))
         values = draw(st.lists(_mostly(VALUE_POOLS[dtype]), min_size=count, max_size=count))
-        columns[f"column{number}"] = _array(values, dtype)
+        columns[f"column{number}"] = draw(_encoded(_array(values, dtype), dtype))
         declared[f"column{number}"] = draw(st.one_of(st.just(dtype), st.sampled_from(sorted(VALUE_POOLS))))
     order = draw(st.permutations(sorted(declared)))
     return pa.table(columns), Schema.of({name: declared[name] for name in order})
+
+
+_OTHER_TYPES: Final[Mapping[str, tuple[pa.DataType, ...]]] = {
+    "string": (pa.string(), pa.string_view(), pa.dictionary(pa.int32(), pa.large_string())),
+    "binary": (pa.binary(), pa.binary_view()),
+    "int8": (pa.int16(), pa.dictionary(pa.int8(), pa.int8()), pa.float64(), pa.decimal128(5, 0)),
+    "int64": (pa.dictionary(pa.int32(), pa.int64()), pa.decimal128(21, 1), pa.decimal256(40, 0)),
+    "float32": (pa.float16(), pa.float64()),
+    "date": (pa.timestamp("s"), pa.timestamp("us", tz="UTC")),
+    "duration": (pa.duration("ns"),),
+    "decimal(12,2)": (pa.decimal256(60, 2), pa.decimal128(38, 4)),
+    "list[float64]": (pa.list_(pa.float64()), pa.list_(pa.float32()), pa.large_list_view(pa.float64())),
+    "list[string]": (pa.list_(pa.string()), pa.list_view(pa.large_string())),
+}
+"""By canonical type, others in which people hold such values."""
+
+
+@st.composite
+def _encoded(draw: st.DrawFn, values: pa.Array, dtype: str) -> pa.Array:
+    """Values as people may hold them: in another Arrow type, run by run, a uuid as bytes, a time as text."""
+    other = draw(st.sampled_from([values.type, values.type, *_OTHER_TYPES.get(dtype, ())]))
+    if dtype == "uuid":
+        raw = [None if text is None else uuid.UUID(text).bytes for text in values.to_pylist()]
+        held = draw(st.sampled_from([values, pa.array(raw, pa.binary(16)), pa.array(raw, pa.binary())]))
+    elif dtype == "datetime":
+        text = pa.array([None if moment is None else moment.isoformat() for moment in values.to_pylist()])
+        held = text if draw(st.integers(0, 3)) == 0 else draw(_retimed(values.to_pylist()))
+    elif pa.types.is_dictionary(other):
+        held = values.cast(other.value_type).dictionary_encode().cast(other)
+    else:
+        held = pa.array(values.to_pylist(), other) if pa.types.is_nested(other) else values.cast(other)
+    return pc.run_end_encode(values) if dtype == "string" and draw(st.integers(0, 5)) == 0 else held
 
 
 @st.composite

@@ -234,8 +234,16 @@ def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_binary_view(arrow):
         return values.cast(pa.large_binary())
     if _is_list_view(arrow):
-        return values.cast(pa.large_list(arrow.value_type))
+        lists = [_list_of_view(chunk) for chunk in values.chunks]
+        return pa.chunked_array(lists, type=pa.large_list(arrow.value_type))
     return values
+
+
+def _list_of_view(chunk: pa.Array) -> pa.LargeListArray:
+    """Views of lists as lists. Arrow's own cast makes offsets that descend where a list is null."""
+    valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+    ends = np.cumsum(np.where(valid, chunk.sizes.to_numpy(zero_copy_only=False), 0), dtype=np.int64)
+    return pa.LargeListArray.from_arrays(np.concatenate([[0], ends]), chunk.flatten(), mask=pa.array(~valid))
 
 
 def _is_list_view(arrow: pa.DataType) -> bool:

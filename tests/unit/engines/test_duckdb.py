@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import math
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -713,3 +715,45 @@ def test_the_descriptor_makes_an_engine_and_loads_no_driver_before() -> None:
         create("engines", "duckdb", {"threads": 0})
     code = "import sys, grange.engines.duckdb.descriptor; sys.exit(bool({'duckdb', 'pyarrow'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_runs_of_one_engine_share_a_database_and_nothing_in_it(tmp_path: Path) -> None:
+    """What a run registers or spools goes with it, and a file that was written anew is read anew."""
+    engine = DuckDBEngine()
+    path = tmp_path / "a.parquet"
+    with ThreadPoolExecutor(4) as pool:
+        for start in (0, 1_000):
+            pq.write_table(pa.table({"x": range(start, start + 500)}), path)
+            node = Number(Concat((Scan((str(path),), "parquet"), Input("rows"))))
+            asked = [{"rows": Rows(arrow=pa.table({"x": [number]}))} for number in range(16)]
+            for number, found in enumerate(pool.map(lambda rows, node=node: engine.run(node, rows), asked)):
+                assert found.arrow.column("x").to_pylist() == [*range(start, start + 500), number]
+
+
+def test_an_engine_that_is_gone_leaves_no_folder(tmp_path: Path) -> None:
+    engine = DuckDBEngine(temp_directory=str(tmp_path / "spill"))
+    engine.run(Limit(Input("rows"), 1), {"rows": Rows(arrow=pa.table({"x": [1]}))})
+    assert len(list((tmp_path / "spill").iterdir())) == 1
+    del engine
+    gc.collect()
+    assert list((tmp_path / "spill").iterdir()) == []
+
+
+def test_a_fork_has_a_database_of_its_own() -> None:
+    """A process that is forked off after a run answers, and its end leaves the parent's database alone."""
+    code = """
+import os, sys
+import pyarrow as pa
+from grange.engines.duckdb.backend import DuckDBEngine
+from grange.frames import Rows
+from grange.plan.nodes import Input, Limit
+
+engine, rows = DuckDBEngine(), {"rows": Rows(arrow=pa.table({"x": [1, 2]}))}
+assert len(engine.run(Limit(Input("rows"), 1), rows)) == 1
+child = os.fork()
+assert len(engine.run(Limit(Input("rows"), 2), rows)) == 2
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

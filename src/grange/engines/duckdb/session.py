@@ -7,6 +7,7 @@ A plan with a SQL transform gets a database of its own, which may read the plan'
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -167,9 +168,11 @@ class Databases:
         if threads is not None:
             self._config["threads"] = str(threads)
         self._lock = threading.Lock()
-        self._shared: duckdb.DuckDBPyConnection | None = None
-        self._owner = 0
-        """The process that opened the shared database."""
+        self._shared: tuple[duckdb.DuckDBPyConnection, Callable[[], object]] | None = None
+        """The shared database's own connection, and what closes it."""
+        self._running = 0
+        """How many runs are at work in it."""
+        _ALL.add(self)
 
     @contextmanager
     def session(self, files: Iterable[str], *, shut: bool) -> Iterator[Session]:
@@ -196,14 +199,34 @@ class Databases:
                 connection.execute("SET lock_configuration = true")
             yield Session(connection, links)
 
-    def _cursor(self) -> duckdb.DuckDBPyConnection:
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         with self._lock:
-            # a fork has the parent's database and none of its threads
-            if self._shared is None or self._owner != os.getpid():
+            if self._shared is None:
                 folder = self._folder()
-                self._shared, self._owner = self._open(folder), os.getpid()
-                weakref.finalize(self, _leave, self._shared, folder, self._owner)
-            return self._shared.cursor()
+                connection = self._open(folder)
+                self._shared = connection, weakref.finalize(self, _leave, connection, folder, os.getpid())
+            cursor = self._shared[0].cursor()
+            self._running += 1
+        try:
+            with cursor:
+                yield cursor
+        finally:
+            with self._lock:
+                self._running = max(0, self._running - 1)  # a fork of this run began at none
+
+    def before_fork(self) -> None:
+        """Close the shared database, unless it is at work: a child would have it without its threads."""
+        self._lock.acquire()
+        if self._shared is not None and not self._running:
+            self._shared[1]()
+            self._shared = None
+
+    def after_fork(self, *, child: bool) -> None:
+        """Let runs go on; a child's in a database of its own."""
+        if child:
+            self._shared, self._running = None, 0
+        self._lock.release()
 
     def _open(self, folder: Path) -> duckdb.DuckDBPyConnection:
         return duckdb.connect(":memory:", config={**self._config, "temp_directory": str(folder / "spill")})
@@ -224,10 +247,33 @@ class Databases:
 
 
 def _leave(connection: duckdb.DuckDBPyConnection, folder: Path, owner: int) -> None:
-    """Close a shared database, unless it is another process's, which still uses its folder."""
-    if owner == os.getpid():
+    if owner == os.getpid():  # else a fork's parent still uses it
         connection.close()
         shutil.rmtree(folder)
+
+
+_ALL: Final[weakref.WeakSet[Databases]] = weakref.WeakSet()
+_HELD: Final[list[Databases]] = []
+"""Those that wait for a fork to be over."""
+
+
+def _before_fork() -> None:
+    for databases in list(_ALL):
+        databases.before_fork()
+        _HELD.append(databases)
+
+
+def _after_fork(*, child: bool) -> None:
+    while _HELD:
+        _HELD.pop().after_fork(child=child)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=functools.partial(_after_fork, child=False),
+        after_in_child=functools.partial(_after_fork, child=True),
+    )
 
 
 def _links(files: Iterable[str], make_folder: Callable[[], Path]) -> dict[str, str]:

@@ -5,7 +5,8 @@ inferred from the column's values in all files: integers, numbers, true and fals
 a `Conform` reads it); an unquoted empty field is null and nothing else is. Where a few rows are enough, types are
 inferred from what was read.
 
-CSV is read by Arrow, at once: Polars would pad a row that has too few fields with nulls.
+CSV is read by Arrow, at once: Polars would pad a row that has too few fields with nulls. Arrow drops quotes inside
+of quoted fields (`"x"y` reads `xy`), which other engines refuse.
 """
 
 from __future__ import annotations
@@ -127,11 +128,14 @@ def blame(node: Scan) -> None:
 
     Raises:
         SourceError: a file is absent, or not of its format; names it.
+        ColumnTypeError: a declared column of JSON Lines has values of different types.
     """
     for file in node.files:
         try:
             _one(node, file, None).collect()
         except (PolarsError, OSError) as error:
+            if node.format == "jsonl" and isinstance(error, PolarsError):
+                _blame_values(node, file)
             raise _unreadable(file, node, error) from error
 
 
@@ -220,6 +224,19 @@ def _check_texts(node: Scan, file: str, names: Sequence[str], limit: int | None)
         for name, row in zip(names, first, strict=True):
             if row is not None:
                 raise _mixed(node, file, name, f"text, and {called} as in row {row}")
+
+
+def _blame_values(node: Scan, file: str) -> None:
+    """Look for a declared column whose values are not of one type."""
+    try:
+        types = pl.scan_ndjson(glob.escape(file), infer_schema_length=None).collect_schema()
+    except PolarsError:
+        return  # not a question of values: the file is no JSON Lines
+    for name in (name for name in node.schema.names if name in types):
+        try:
+            pl.scan_ndjson(glob.escape(file), schema={name: types[name]}).collect()
+        except PolarsError as error:
+            raise _mixed(node, file, name, str(error).splitlines()[0]) from error
 
 
 def _mixed(node: Scan, file: str, name: str, found: str) -> SourceError | ColumnTypeError:
