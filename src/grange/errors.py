@@ -57,7 +57,7 @@ class GrangeError(Exception):
     """
 
     code: ClassVar[str] = "GRANGE-000"
-    retry: ClassVar[bool] = False
+    retry: bool = False
     """Whether the same call may succeed later without anybody changing anything."""
 
     def __init__(

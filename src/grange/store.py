@@ -134,10 +134,10 @@ class FeatureStore:
 
         Time:
             With `start` or `end`, source rows in `start <= event time < end` replace those of the latest version;
-            all others stay.
+            all others stay. A group without event time is computed whole: its rows lie in every range.
 
         Args:
-            groups: names; all groups that have something to compute without.
+            groups: names; all groups without.
             version: the number of the new version, above all there are; numbered by what changed without (VER-1).
             start: inclusive; UTC when naive.
             end: exclusive.
@@ -152,8 +152,10 @@ class FeatureStore:
         from grange.verbs import materialize
 
         request = materialize.MaterializeRequest(_micros(start, "start"), _micros(end, "end"), engine, online, version)
-        chosen = self._groups(groups)
-        return materialize.materialize(self._parts, chosen, request, now=self._now(), report=progress)
+        chosen = self._group_names(groups)
+        return materialize.materialize(
+            self._parts, chosen, request, current=self._current, now=self._now(), report=progress
+        )
 
     def push(self, name: str, rows: Any) -> Pushed:
         """Store rows at once: in history and in the online store.
@@ -171,8 +173,10 @@ class FeatureStore:
         from grange.frames import Rows
         from grange.verbs import push
 
-        groups = [self._parts.with_code(group) for group in push.targets(self.catalog, name)]
-        return push.push(self._parts, groups, Rows.of(rows, what=f"rows pushed to {name!r}"), now=self._now())
+        self._refresh()
+        groups = [group.name for group in push.targets(self.catalog, name)]
+        given = Rows.of(rows, what=f"rows pushed to {name!r}")
+        return push.push(self._parts, groups, given, current=self._current, now=self._now())
 
     def get_historical_features(
         self,
@@ -261,6 +265,7 @@ class FeatureStore:
         """
         from grange.verbs.delete import delete
 
+        self._refresh()
         removed = delete(self._parts, self.catalog, name, version=version, cascade=cascade, now=self._now())
         self._forget()
         return removed
@@ -342,10 +347,11 @@ class FeatureStore:
     def explain_materialize(self, group: str, *, start: Moment | None = None, end: Moment | None = None) -> str:
         """What materializing a group would do, as an indented tree."""
         from grange.plan.explain import explain
-        from grange.verbs.materialize import MaterializeRequest, plan_of
+        from grange.verbs.materialize import MaterializeRequest, for_group, plan_of
 
         request = MaterializeRequest(_micros(start, "start"), _micros(end, "end"), None, None)
-        plan, _ = plan_of(self._parts, self._groups(group)[0], request)
+        definition = self._current(group)
+        plan, _ = plan_of(self._parts, definition, for_group(request, definition))
         return explain(plan)
 
     def close(self) -> None:
@@ -372,19 +378,27 @@ class FeatureStore:
             return list(load_definitions(self.config, self.project))
         return list(definitions) if isinstance(definitions, Iterable) else [definitions]
 
-    def _groups(self, groups: Any) -> list[FeatureGroup]:
+    def _group_names(self, groups: Any) -> list[str]:
+        self._refresh()
         catalog = self.catalog
         if groups is None:
-            chosen = list(catalog.groups.values())
-            if not chosen:
+            if not catalog.groups:
                 raise SourceError("there is no feature group to materialize", try_="grange apply")
-        else:
-            items = [groups] if isinstance(groups, str | FeatureGroup) else list(groups)
-            if not items:
-                raise RequestError("no feature group was named", try_="leave the names out for all of them")
-            names = dict.fromkeys(item if isinstance(item, str) else item.name for item in items)
-            chosen = [catalog.group(name) for name in names]
-        return [self._parts.with_code(group) for group in chosen]
+            return list(catalog.groups)
+        items = [groups] if isinstance(groups, str | FeatureGroup) else list(groups)
+        if not items:
+            raise RequestError("no feature group was named", try_="leave the names out for all of them")
+        names = dict.fromkeys(item if isinstance(item, str) else item.name for item in items)
+        return [catalog.group(name).name for name in names]
+
+    def _current(self, name: str) -> FeatureGroup:
+        """A group as it is applied at this moment, with its code. What writes asks this, never the cache alone."""
+        self._refresh()
+        return self._parts.with_code(self.catalog.group(name))
+
+    def _refresh(self) -> None:
+        """Make sure that the definitions are those of this moment."""
+        self._checked = float("-inf")
 
     def _reload(self) -> None:
         state = self._parts.registry.state()

@@ -290,6 +290,51 @@ class TestPush:
         with pytest.raises(UnknownVersionError):
             clicks.read("plain")
 
+    def test_a_row_of_the_future_does_not_hide_the_present_one(self, clicks: gr.FeatureStore) -> None:
+        """ONL-1: it is in history, and comes online when a materialize finds it due."""
+        clicks.push("plain", [{"user_id": "u1", "at": at(5), "n": 5}])
+        pushed = clicks.push("plain", [{"user_id": "u1", "at": "2999-01-01", "n": 9}])
+
+        assert "dated in the future" in pushed.warnings[0]
+        assert clicks.get_online_features(["plain:n"], [{"user_id": "u1"}]).to_dicts()[0]["n"] == 5
+        rows = [{"user_id": "u1", "event_time": "2999-01-02"}]
+        assert clicks.get_historical_features(["plain:n"], rows).to_polars()["n"].to_list() == [9]
+
+    def test_no_rows_are_no_push(self, clicks: gr.FeatureStore) -> None:
+        assert clicks.push("clicks", []).groups == (("doubled", 0, 0), ("plain", 0, 0))
+
+    def test_all_groups_get_the_rows_or_none(self, project: Path) -> None:
+        with gr.FeatureStore(project, online="memory", locks={"timeout": "100ms"}) as store:
+            source = gr.PushSource("p", event_time="at", schema={"user_id": "string", "at": "datetime", "n": "int64"})
+            store.apply([gr.FeatureGroup(name, entities=user, source=source) for name in ("a", "b")])
+            held, release = threading.Event(), threading.Event()
+
+            def hold() -> None:
+                with store._parts.offline.lock("b", timeout=5):
+                    held.set()
+                    release.wait(20)
+
+            other = threading.Thread(target=hold)
+            other.start()
+            held.wait(20)
+            try:
+                with pytest.raises(ConflictError):
+                    store.push("p", [{"user_id": "u1", "at": at(1), "n": 1}])
+            finally:
+                release.set()
+                other.join()
+            for name in ("a", "b"):
+                with pytest.raises(UnknownVersionError):
+                    store.read(name)
+
+    def test_a_group_and_a_source_of_one_name_both_get_the_rows(self, store: gr.FeatureStore) -> None:
+        source = gr.PushSource("same", event_time="at", schema={"user_id": "string", "at": "datetime", "n": "int64"})
+        store.apply([gr.FeatureGroup(name, entities=user, source=source) for name in ("same", "other")])
+
+        pushed = store.push("same", [{"user_id": "u1", "at": at(1), "n": 1}])
+
+        assert {group for group, _, _ in pushed.groups} == {"same", "other"}
+
     def test_nobody_of_that_name(self, clicks: gr.FeatureStore) -> None:
         with pytest.raises(UnknownFeatureGroupError) as caught:
             clicks.push("clikcs", [])
@@ -349,6 +394,41 @@ class TestMaterialize:
         (done,) = filled.materialize("spend", engine=engine)
 
         assert not done.new_version
+
+    def test_an_empty_source_is_refused_and_takes_nothing_along(self, filled: gr.FeatureStore) -> None:
+        SPEND.clear().write_parquet(filled.project / "data" / "spend.parquet")
+
+        for options in ({}, {"start": at(5)}):
+            with pytest.raises(SourceError, match="has no rows") as caught:
+                filled.materialize("spend", **options)
+            assert "5 rows, which stay" in str(caught.value)
+        assert len(filled.read("spend")) == 5
+        assert (
+            filled.get_online_features(["spend:amount"], [{"user_id": "u2"}], now=at(9)).to_dicts()[0]["amount"] == 9.0
+        )
+        assert not filled.materialize("spend", start=at(20))[0].new_version
+
+    def test_rows_that_are_always_true_lie_in_every_range(self, filled: gr.FeatureStore) -> None:
+        (done,) = filled.materialize("shops", start=at(1), end=at(2))
+
+        assert (done.rows, done.new_version) == (2, False)
+
+    def test_the_same_quarantine_is_kept_once(self, store: gr.FeatureStore) -> None:
+        store.apply([spend_group(expectations={"amount": gr.not_null(policy="drop")})])
+        for _ in range(3):
+            store.materialize("spend")
+
+        assert len(list((store.project / ".grange/offline/spend/_quarantine").iterdir())) == 1
+
+    def test_a_group_deleted_elsewhere_is_not_brought_back(self, project: Path) -> None:
+        with gr.FeatureStore(project) as one, gr.FeatureStore(project) as two:
+            one.apply([spend_group()])
+            assert two.catalog.group("spend")
+            one.delete("spend")
+            with pytest.raises(UnknownFeatureGroupError):
+                two.materialize("spend")
+            with pytest.raises(UnknownFeatureGroupError):
+                two.push("spend", [])
 
     def test_expectations_fail_drop_and_warn(self, store: gr.FeatureStore) -> None:
         store.apply([spend_group(expectations={"amount": gr.not_null(policy="drop")})])
@@ -532,16 +612,6 @@ class TestApply:
             store.apply([make()])  # type: ignore[operator]
         assert not store.catalog.groups
 
-    def test_an_empty_source_is_fine_when_typed(self, store: gr.FeatureStore) -> None:
-        SPEND.clear().write_parquet(store.project / "data" / "spend.parquet")
-
-        store.apply([spend_group()])
-        (done,) = store.materialize("spend")
-
-        assert done.rows == 0
-        got = store.get_historical_features(["spend:amount"], [{"user_id": "u1", "event_time": at(1)}])
-        assert got.to_polars()["amount"].to_list() == [None]
-
     def test_two_groups_disagree_about_a_key(self, filled: gr.FeatureStore) -> None:
         """PIT-4: refused when applied, not when read."""
         frame = gr.TableSource(pl.DataFrame({"user_id": [1], "x": [1]}), name="numbers")
@@ -674,6 +744,24 @@ class TestDelete:
         assert len(filled.read("spend")) == 5
         with pytest.raises(UnknownVersionError):
             filled.delete("spend", version="7.7.7")
+
+    def test_what_is_served_goes_back_with_the_version(self, filled: gr.FeatureStore) -> None:
+        """ONL-1 after a version is taken back."""
+        SPEND.with_columns(visits=pl.col("visits") * 10).write_parquet(filled.project / "data" / "spend.parquet")
+        filled.materialize("spend")
+
+        filled.delete("spend", version="1.0.1")
+
+        assert (
+            filled.get_online_features(["spend:visits"], [{"user_id": "u1"}], now=at(10)).to_dicts()[0]["visits"] == 3
+        )
+
+    def test_a_pruned_group_leaves_nothing_to_inherit(self, filled: gr.FeatureStore) -> None:
+        filled.apply([shops_group()], prune=True)
+        filled.apply([spend_group()])
+
+        with pytest.raises(UnknownVersionError):
+            filled.read("spend")
 
     def test_entities_and_the_unknown(self, filled: gr.FeatureStore) -> None:
         with pytest.raises(InUseError, match="spend"):

@@ -98,9 +98,30 @@ def apply(parts: Parts, definitions: Sequence[Definition], *, prune: bool, now: 
                 raise
             continue
         parts.remember(definitions)
+        _remove_stored(parts, changes, state)
         return ApplyPlan(described, revision, kept)
     parts.remember(definitions)
     return ApplyPlan((), state.revision, kept)
+
+
+def _remove_stored(parts: Parts, changes: Sequence[Change], state: RegistryState) -> None:
+    """Remove what is stored of pruned groups, so that a later group of the name starts empty."""
+    pruned = {change.name for change in changes if (change.action, change.kind) == ("delete", "feature_group")}
+    if not pruned:
+        return
+    records = tuple(record for record in state.records if record.kind == "feature_group" and record.name in pruned)
+    for name, group in catalog_of(RegistryState(state.revision, records), {}).groups.items():
+        with parts.offline.lock(name, timeout=parts.lock_timeout):
+            remove_rows(parts, group)
+        parts.local.pop(name, None)
+
+
+def remove_rows(parts: Parts, group: FeatureGroup) -> None:
+    """Remove a group's online state, in whatever key space it lies, and its history. The caller holds its lock."""
+    spaces = {info.key_space for info in parts.online.info() if info.group == group.name} | {group.key_space}
+    for space in sorted(spaces):
+        parts.online.drop(space, group.name)
+    parts.offline.delete(group.name)
 
 
 def remove(parts: Parts, kind: Kind, name: str, *, now: dt.datetime) -> int:
@@ -127,7 +148,11 @@ def _prepare(
         resolved[group.name] = _resolve(parts, group, declared[group.name], records.get(("feature_group", group.name)))
         _check_group(resolved[group.name])
     given = Catalog(given.entities, resolved, given.views)
-    applied = catalog_of(state, {})
+    replaced = {("feature_group", name) for name in given.groups} | {("feature_view", name) for name in given.views}
+    replaced |= {("entity", name) for name in given.entities}
+    # what is replaced need not be readable: applying a definition again is how an unreadable one is mended
+    others = tuple(record for record in state.records if (record.kind, record.name) not in replaced)
+    applied = catalog_of(RegistryState(state.revision, others), {})
     absent = _absent(given, applied)
     after = given if prune else applied.merged(given)
     _check_together(after)

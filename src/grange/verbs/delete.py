@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 
 from grange.definitions.catalog import Catalog
-from grange.errors import InUseError, NotFoundError, closest_names
-from grange.verbs.apply import refuse_if_used, remove, users_of
+from grange.definitions.feature_group import FeatureGroup
+from grange.errors import CorruptStoreError, InUseError, NotFoundError, UnknownVersionError, closest_names
+from grange.verbs.apply import refuse_if_used, remove, remove_rows, users_of
+from grange.verbs.materialize import load_online
 from grange.verbs.parts import Parts
 
 
@@ -25,7 +27,10 @@ def delete(
     if name in catalog.groups:
         if version is not None:
             with parts.offline.lock(name, timeout=parts.lock_timeout):
+                was_latest = _latest(parts, name) in (None, version)
                 parts.offline.delete(name, version)
+                if was_latest:
+                    _serve_what_is_left(parts, catalog.groups[name], now)
             return (f"version {version} of feature group {name}",)
         return _delete_group(parts, catalog, name, cascade=cascade, now=now)
     if name in catalog.views:
@@ -45,6 +50,30 @@ def delete(
     raise NotFoundError(f"nothing is called {name!r}", closest=closest_names(name, everything), try_="grange fg list")
 
 
+def _latest(parts: Parts, name: str) -> str | None:
+    try:
+        return parts.offline.meta(name).version
+    except (UnknownVersionError, CorruptStoreError):
+        return None
+
+
+def _serve_what_is_left(parts: Parts, group: FeatureGroup, now: dt.datetime) -> None:
+    """Load online what is the latest now, so that both sides go on giving one answer (ONL-1)."""
+    if not group.online:
+        return
+    try:
+        snapshot = parts.offline.snapshot(group.name)
+    except UnknownVersionError:
+        parts.online.drop(group.key_space, group.name)
+        return
+    meta = snapshot.meta
+    stored = group.with_(schema=meta.schema)
+    if (meta.entity_keys, meta.event_time) != (group.join_keys, group.event_time):
+        parts.online.drop(group.key_space, group.name)  # of another key or time: not what this group serves
+        return
+    load_online(parts, stored, parts.engine().run(snapshot.rows, {}), engine=None, now=now)
+
+
 def _delete_group(parts: Parts, catalog: Catalog, name: str, *, cascade: bool, now: dt.datetime) -> tuple[str, ...]:
     if not cascade:
         refuse_if_used(catalog, name)
@@ -55,8 +84,7 @@ def _delete_group(parts: Parts, catalog: Catalog, name: str, *, cascade: bool, n
     with parts.offline.lock(name, timeout=parts.lock_timeout):
         versions = parts.offline.versions(name)
         remove(parts, "feature_group", name, now=now)
-        parts.online.drop(group.key_space, name)
-        parts.offline.delete(name)
+        remove_rows(parts, group)
     parts.local.pop(name, None)
     return (*removed, f"feature group {name}", *(f"version {version} of feature group {name}" for version in versions))
 

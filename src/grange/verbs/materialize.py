@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from grange.definitions.feature_group import FeatureGroup
+from grange.definitions.sources import PushSource
 from grange.definitions.versioning import config_hash, schema_hash
 from grange.errors import CorruptStoreError, RequestError, SourceError, StoreUnavailableError, UnknownVersionError
 from grange.frames import Rows
@@ -69,10 +70,23 @@ class MaterializeRequest:
     """The number asked for (VER-2); None lets the store number it (VER-1)."""
 
 
+Current = Callable[[str], FeatureGroup]
+"""A group as it is applied at this moment, with its code; raises when it is gone."""
+
+
 def materialize(
-    parts: Parts, groups: Sequence[FeatureGroup], request: MaterializeRequest, *, now: dt.datetime, report: Report
+    parts: Parts,
+    groups: Sequence[str],
+    request: MaterializeRequest,
+    *,
+    current: Current,
+    now: dt.datetime,
+    report: Report,
 ) -> tuple[Materialized, ...]:
     """Materialize groups, one after another; the ones before a failing one stay done.
+
+    Each definition is read once its group is locked, so that nothing is stored of a group that was deleted or
+    changed in between.
 
     Raises:
         SourceError, TransformError, ColumnTypeError, SchemaError, ExpectationError: nothing of that group changed.
@@ -87,11 +101,12 @@ def materialize(
     done = []
     for position, group in enumerate(groups, 1):
 
-        def tell(stage: Any, rows: int | None, group: str = group.name, position: int = position) -> None:
+        def tell(stage: Any, rows: int | None, group: str = group, position: int = position) -> None:
             report(Progress(group, stage, rows, position, len(groups)))
 
-        with parts.offline.lock(group.name, timeout=parts.lock_timeout):
-            done.append(_materialize(parts, group, request, now, tell))
+        with parts.offline.lock(group, timeout=parts.lock_timeout):
+            definition = current(group)
+            done.append(_materialize(parts, definition, for_group(request, definition), now, tell))
     return tuple(done)
 
 
@@ -104,7 +119,7 @@ def plan_of(parts: Parts, group: FeatureGroup, request: MaterializeRequest) -> t
             f"feature group {group.name!r} has nothing to materialize: its source is pushed to, and nothing was",
             try_=f"store.push({group.source.name!r}, rows)",
         )
-    ranged = request.start is not None or request.end is not None
+    ranged = _is_ranged(request)
     # a range builds on the latest version, so that one must be readable; rebuilding everything does not need it
     latest = _readable_latest(parts, group) if ranged else None
     previous = parts.offline.snapshot(group.name, latest.version).rows if latest else None
@@ -181,36 +196,80 @@ def _materialize(
     tell("read", None)
     plan, inputs = plan_of(parts, group, request)
     rows = parts.engine(request.engine).run(plan.root, inputs)
+    before = _latest(parts, group)
+    _refuse_to_empty(parts, group, rows, before, request)
     tell("check", len(rows))
     outcome = check(group, rows)
     kept = outcome.kept(rows)
-    before = _latest(parts, group)
-    dropped = len(outcome.quarantine)
-    if dropped:
-        parts.offline.quarantine(group.name, outcome.quarantine, now=now)
     tell("write", len(kept))
     draft = _filled(parts, group, kept, outcome).with_(version=request.version or "")
     meta = parts.offline.publish(draft, kept, now=now)
+    new = before is None or before.version != meta.version
+    dropped = len(outcome.quarantine)
+    if new and dropped:  # the same rows again would be the same quarantine again
+        parts.offline.quarantine(group.name, outcome.quarantine, now=now)
     online_rows = None
     if _loads_online(group, request):
         tell("load", meta.row_count)
-        try:
-            online_rows = load_online(parts, group, kept, engine=request.engine, now=now)
-        except StoreUnavailableError as error:
-            error.details["version"] = meta.version
-            error.try_ = f"version {meta.version} is stored; load it: grange materialize {group.name}"
-            raise
+        online_rows = _load_published(parts, group, kept, meta, request, now)
     tell("done", meta.row_count)
     seconds = time.perf_counter() - began
-    new = before is None or before.version != meta.version
     result = Materialized(
         group.name, meta.version, meta.row_count, new, online_rows, dropped, warnings_of(outcome), seconds
     )
     ended = now + dt.timedelta(seconds=seconds)
-    parts.registry.record_run(
-        Run(group.name, meta.version, "materialize", now, ended, meta.row_count, result.to_dict())
+    run = Run(group.name, meta.version, "materialize", now, ended, meta.row_count, result.to_dict())
+    return replace(result, warnings=(*result.warnings, *parts.record(run)))
+
+
+def _load_published(
+    parts: Parts, group: FeatureGroup, rows: Rows, meta: VersionMeta, request: MaterializeRequest, now: dt.datetime
+) -> int:
+    try:
+        return load_online(parts, group, rows, engine=request.engine, now=now)
+    except StoreUnavailableError as error:
+        error.details["version"] = meta.version
+        error.try_ = f"version {meta.version} is stored; load it: grange materialize {group.name}"
+        raise
+
+
+def _refuse_to_empty(
+    parts: Parts, group: FeatureGroup, rows: Rows, before: VersionMeta | None, request: MaterializeRequest
+) -> None:
+    """An empty source is a mistake far more often than it is the truth: it must not take history along.
+
+    Raises:
+        SourceError: the source has no rows (in the range), and there is nothing stored yet, or rows would go.
+    """
+    if isinstance(group.source, PushSource):
+        return  # what was pushed stays, whatever its batch source holds
+    first = before.source_rows if before is not None and _is_ranged(request) else 0
+    numbers = rows.select([SEQUENCE]).polars.to_series()
+    if numbers.is_between(first, PUSHED_FROM, closed="left").any():
+        return
+    stored = 0 if before is None else before.row_count
+    if _is_ranged(request) and len(rows) >= stored + _pending(parts, group, before):
+        return  # nothing new in the range, and nothing that goes
+    where = " in this range" if _is_ranged(request) else ""
+    raise SourceError(
+        f"feature group {group.name!r}: its source {group.source.name!r} has no rows{where}",
+        found=f"version {before.version} holds {stored} rows, which stay as they are" if before else "no rows",
+        try_=f"check the source; to start over: grange fg delete {group.name}",
     )
-    return result
+
+
+def _pending(parts: Parts, group: FeatureGroup, before: VersionMeta | None) -> int:
+    """How many pushed rows the latest version does not hold yet."""
+    return 0 if before is None else max(0, parts.offline.next_pushed(group.name) - before.pushed_through)
+
+
+def for_group(request: MaterializeRequest, group: FeatureGroup) -> MaterializeRequest:
+    """The request as it applies to a group: rows without event time are always true, so they lie in every range."""
+    return replace(request, start=None, end=None) if group.is_timeless else request
+
+
+def _is_ranged(request: MaterializeRequest) -> bool:
+    return request.start is not None or request.end is not None
 
 
 def _filled(parts: Parts, group: FeatureGroup, rows: Rows, outcome: Outcome) -> VersionMeta:

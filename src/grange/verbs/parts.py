@@ -14,7 +14,7 @@ from grange.definitions.feature_view import FeatureView
 from grange.definitions.serialize import Definition, entity_from_data, group_from_data, view_from_data
 from grange.definitions.sources import FileSource, PushSource, TableSource
 from grange.definitions.transforms import PythonTransform
-from grange.errors import CorruptStoreError, SourceError
+from grange.errors import ConflictError, CorruptStoreError, SourceError, StoreUnavailableError
 from grange.frames import Rows
 from grange.plan.nodes import Input, Node
 from grange.ports.connector import Connector
@@ -22,7 +22,7 @@ from grange.ports.engine import Engine
 from grange.ports.offline import OfflineStore
 from grange.ports.online import OnlineStore
 from grange.ports.plugins import backends, create
-from grange.ports.registry import Kind, Registry, RegistryState
+from grange.ports.registry import Kind, Registry, RegistryState, Run
 
 SOURCE = "source"
 """The name under which a table source's frame, or pushed rows, are handed to the engine."""
@@ -126,6 +126,14 @@ class Parts:
                     self._connectors[name] = create("connectors", name, {})
                 return self._connectors[name]
         raise SourceError(f"no connector reads a {kind}", found=", ".join(backends("connectors")) or "no connectors")
+
+    def record(self, run: Run) -> tuple[str, ...]:
+        """Remember a run that is done; when the registry cannot, say so instead of failing what was stored already."""
+        try:
+            self.registry.record_run(run)
+        except (StoreUnavailableError, ConflictError) as error:
+            return (f"the rows are stored, and the registry could not record the run: {error.message}",)
+        return ()
 
     def remember(self, definitions: Iterable[Definition]) -> None:
         """Keep this process's own groups: their functions and frames."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
 from grange.errors import StoreUnavailableError, UnknownFeatureGroupError, closest_names
 from grange.frames import Rows
 from grange.plan.materialize import feature_rows
-from grange.plan.nodes import Input
+from grange.plan.nodes import Between, Input
 from grange.ports.registry import Run
+from grange.quality.expectations import Outcome
 from grange.serving.load import push_batch
+from grange.types.time import to_micros
 from grange.verbs.materialize import check, draft_of, warnings_of
 from grange.verbs.parts import SOURCE, Parts
+
+CLOCK_TOLERANCE: Final = dt.timedelta(seconds=5)
+"""How far a pushed row may be dated after this machine's clock and still be written online at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +44,13 @@ class Pushed:
 
 
 def targets(catalog: Catalog, name: str) -> tuple[FeatureGroup, ...]:
-    """The groups that rows pushed to a name go to: the group of that name, or all that read that push source.
+    """The groups that rows pushed to a name go to: the group of that name, and all that read that push source.
 
     Raises:
         UnknownFeatureGroupError: neither a group nor a push source.
     """
-    if name in catalog.groups:
-        return (catalog.groups[name],)
-    readers = catalog.readers(name)
+    named = (catalog.groups[name],) if name in catalog.groups else ()
+    readers = tuple({group.name: group for group in (*named, *catalog.readers(name))}.values())
     if not readers:
         sources = {group.source.name for group in catalog.groups.values() if catalog.readers(group.source.name)}
         raise UnknownFeatureGroupError(
@@ -56,48 +61,88 @@ def targets(catalog: Catalog, name: str) -> tuple[FeatureGroup, ...]:
     return readers
 
 
-def push(parts: Parts, groups: Sequence[FeatureGroup], rows: Rows, *, now: dt.datetime) -> Pushed:
+def push(
+    parts: Parts, groups: Sequence[str], rows: Rows, *, current: Callable[[str], FeatureGroup], now: dt.datetime
+) -> Pushed:
     """Store raw rows: each group's transform is run on them, its types and expectations checked, then both stores
-    written under the group's lock, history first: what is online is always in history too.
+    written while all the groups are locked, history first: what is online is always in history too.
 
-    Nothing is written anywhere unless the rows fit every group.
+    Nothing is written anywhere unless the rows fit every group and every group could be locked.
 
     Raises:
-        TransformError, SchemaError, ColumnTypeError, ExpectationError: nothing was written.
-        StoreUnavailableError: the rows are in history; the online store was not reached.
+        TransformError, SchemaError, ColumnTypeError, ExpectationError, ConflictError: nothing was written.
+        StoreUnavailableError: says which groups' rows are in history; pushing them again would store them twice.
     """
-    prepared = []
-    warnings: list[str] = []
-    for group in groups:
-        typed = parts.engine().run(feature_rows(group, Input(SOURCE)), {SOURCE: rows})
-        outcome = check(group, typed)
-        warnings += warnings_of(outcome)
-        prepared.append((group, typed, outcome))
-    stored: list[tuple[str, int, int | None]] = []
-    for group, typed, outcome in prepared:
-        kept = outcome.kept(typed)
-        with parts.offline.lock(group.name, timeout=parts.lock_timeout):
-            if len(outcome.quarantine):
-                parts.offline.quarantine(group.name, outcome.quarantine, now=now)
-            if len(kept):
-                parts.offline.append(draft_of(group, source="push"), kept)
-            online = _write_online(parts, group, kept) if group.online else None
-        stored.append((group.name, len(kept), online))
-        parts.registry.record_run(Run(group.name, "", "push", now, now, len(kept)))
-    return Pushed(tuple(stored), sum(len(outcome.quarantine) for _, _, outcome in prepared), tuple(warnings))
+    if not len(rows):
+        return Pushed(tuple((group, 0, 0 if current(group).online else None) for group in groups))
+    with contextlib.ExitStack() as locks:
+        for group in sorted(groups):  # always in the same order, so that two pushes cannot wait for each other
+            locks.enter_context(parts.offline.lock(group, timeout=parts.lock_timeout))
+        prepared = [_prepare(parts, current(group), rows) for group in groups]
+        for item in prepared:
+            if len(item.outcome.quarantine):
+                parts.offline.quarantine(item.group.name, item.outcome.quarantine, now=now)
+        stored: list[str] = []
+        try:
+            for item in prepared:
+                if len(item.kept):
+                    parts.offline.append(draft_of(item.group, source="push"), item.kept)
+                stored.append(item.group.name)
+            online = [_write_online(parts, item.group, item.kept, now) for item in prepared]
+        except StoreUnavailableError as error:
+            error.retry = error.retry and not stored
+            if stored:
+                error.details["stored"] = stored
+                error.try_ = (
+                    f"the rows are in the history of {', '.join(stored)}; bring them online: grange materialize"
+                )
+            raise
+    warnings = [line for item in prepared for line in warnings_of(item.outcome)]
+    warnings += [
+        f"{late} rows of {item.group.name} are dated in the future: they are in history, and come online when a "
+        "materialize finds them due"
+        for item, (_, late) in zip(prepared, online, strict=True)
+        if late
+    ]
+    for item in prepared:
+        warnings += parts.record(Run(item.group.name, "", "push", now, now, len(item.kept)))
+    return Pushed(
+        tuple((item.group.name, len(item.kept), taken) for item, (taken, _) in zip(prepared, online, strict=True)),
+        sum(len(item.outcome.quarantine) for item in prepared),
+        tuple(warnings),
+    )
 
 
-def _write_online(parts: Parts, group: FeatureGroup, rows: Rows) -> int:
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """One group's share of a push, checked and not yet stored."""
+
+    group: FeatureGroup
+    kept: Rows
+    outcome: Outcome
+
+
+def _prepare(parts: Parts, group: FeatureGroup, rows: Rows) -> _Prepared:
+    typed = parts.engine().run(feature_rows(group, Input(SOURCE)), {SOURCE: rows})
+    outcome = check(group, typed)
+    return _Prepared(group, outcome.kept(typed), outcome)
+
+
+def _write_online(parts: Parts, group: FeatureGroup, rows: Rows, now: dt.datetime) -> tuple[int | None, int]:
+    """Write rows that are true by now, or within the tolerance for clocks that disagree; how many were news, and how
+    many are dated later. A later row must not stand in the place of the one that is true now (ONL-1)."""
+    if not group.online:
+        return None, 0
     columns = group.features()
+    due = parts.engine().run(
+        Between(Input(SOURCE), group.event_time, None, to_micros(now + CLOCK_TOLERANCE) + 1), {SOURCE: rows}
+    )
     batch = push_batch(
-        rows,
+        due,
         keys=tuple((key, group.schema[key]) for key in group.join_keys),
         event_time=group.event_time,
         created_time=group.created_time,
         columns=columns,
     )
-    try:
-        return parts.online.write(group.key_space, group.name, columns.names, batch)
-    except StoreUnavailableError as error:
-        error.try_ = f"the rows are in history; bring them online: grange materialize {group.name}"
-        raise
+    taken = parts.online.write(group.key_space, group.name, columns.names, batch)
+    return taken, len(rows) - len(due)
