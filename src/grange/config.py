@@ -419,15 +419,19 @@ def _syntax_place(file: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
     return f"{file}:{told[1] if told else len(text.splitlines())}"
 
 
-_SECRET_WORDS: Final = ("password", "passwd", "passphrase", "secret", "token", "credential", "apikey")
-_URL_PASSWORD: Final = re.compile(r"(://[^:/@\s]*):\S*@")
+_SECRET_WORDS: Final = ("password", "passwd", "passphrase", "secret", "token", "credential", "apikey", "signature")
+_SECRET_NAMES: Final = ("pass", "pwd", "pw", "pin", "auth", "authorization", "sig", "sas")
+_URL_PASSWORD: Final = re.compile(r":(?!//).*@", re.DOTALL)
+"""Whatever lies between a colon, a scheme's excepted, and the last @: in a malformed URL too."""
 _PARAMETER: Final = re.compile(r"([\w\-]+)=([^&;\s]+)")
 
 
 def _is_secret(key: str) -> bool:
     name = key.rsplit(".", 1)[-1].casefold()
     words = re.split(r"[^a-z0-9]+", name)
-    return any(word in name for word in _SECRET_WORDS) or any(word.endswith("key") or word == "pwd" for word in words)
+    return any(word in name for word in _SECRET_WORDS) or any(
+        word.endswith("key") or word in _SECRET_NAMES for word in words
+    )
 
 
 def _masked(key: str, value: Any) -> Any:
@@ -441,5 +445,5 @@ def _masked(key: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     # greedy up to the last @: a password with an unescaped / or @ is masked whole, at worst with some of the host
-    hidden = _URL_PASSWORD.sub(rf"\1:{MASK}@", value)
+    hidden = _URL_PASSWORD.sub(f":{MASK}@", value)
     return _PARAMETER.sub(lambda found: f"{found[1]}={MASK}" if _is_secret(found[1]) else found[0], hidden)

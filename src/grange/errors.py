@@ -17,7 +17,8 @@
     ├── RequestError (ValueError)               a question that cannot be answered as it was asked
     │   ├── MissingColumnError                  a join key, time or request column is not there
     │   ├── KeyTypeError                        a key of another type than the group's (PIT-4)
-    │   └── NameCollisionError                  two output columns would have one name
+    │   ├── NameCollisionError                  two output columns would have one name
+    │   └── UsageError                          a command line that cannot be read
     ├── DataError (ValueError)                  rows that contradict what was declared
     │   ├── SourceError                         a source that cannot be read, or is empty
     │   ├── ColumnTypeError                     a column that does not fit its declared type (PIT-7)
@@ -206,6 +207,12 @@ class NameCollisionError(RequestError):
     """Two output columns would have the same name."""
 
     code = "GRANGE-303"
+
+
+class UsageError(RequestError):
+    """A command line that cannot be read."""
+
+    code = "GRANGE-304"
 
 
 class DataError(GrangeError, ValueError):

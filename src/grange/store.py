@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -223,7 +223,7 @@ class FeatureStore:
     def get_online_features(
         self,
         features: Any,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Any,
         *,
         now: Moment | None = None,
         full_feature_names: bool = False,
@@ -232,17 +232,20 @@ class FeatureStore:
 
         Args:
             features: as for `get_historical_features`; labels are left out.
-            rows: per vector, the entity key and the view's request columns.
+            rows: per vector, the entity key and the view's request columns: a list of dicts, or any frame.
             now: the time to read at; the clock's without.
             full_feature_names: name features `group__feature`.
 
         Raises:
-            UnknownFeatureViewError, UnknownFeatureGroupError, UnknownFeatureError, MissingColumnError, KeyTypeError.
+            UnknownFeatureViewError, UnknownFeatureGroupError, UnknownFeatureError, UnknownVersionError.
+            UnsupportedError: a group that is not served online or was not loaded; a pinned version that is not the
+                one loaded.
+            RequestError, NameCollisionError, MissingColumnError, KeyTypeError.
             StoreUnavailableError: the store cannot be reached, unless the view says `on_error="default"` (ONL-6).
         """
         catalog = self.catalog
         readers = self._readers
-        if readers is None:
+        if readers is None or readers.catalog is not catalog:
             from grange.verbs.online import Readers
 
             readers = self._readers = Readers(self._parts, catalog)

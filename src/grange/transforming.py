@@ -40,9 +40,7 @@ def run_python(transform: PythonTransform, rows: Rows, *, group: str) -> Rows:
         # a lazy frame runs its code only here, so that its errors too are the transform's
         return Rows.of(result, what=f"the result of transform {transform.name!r}")
     except RequestError as error:
-        raise TransformError(
-            f"feature group {group!r}: transform {transform.name!r} returned no frame", found=error.found
-        ) from error
+        raise TransformError(f"feature group {group!r}: {error.message}", found=error.found) from error
     except GrangeError:
         raise
     except Exception as error:
@@ -76,19 +74,26 @@ def run_sql(transform: SqlTransform, rows: Rows, *, group: str) -> Rows:
 def query_sql(query: str, *, project: Path) -> Rows:
     """The rows of a caller's own SELECT, in DuckDB; relative file names are relative to the project.
 
+    It reads files and nothing of this process: frames that happen to be local variables are not tables.
+
     Raises:
-        RequestError: the query fails, or is no single query.
+        RequestError: the query fails, or is not exactly one SELECT.
     """
     import duckdb
 
-    with duckdb.connect(":memory:") as connection:
+    with duckdb.connect(":memory:", config={"python_enable_replacements": "false"}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET file_search_path = ?", [str(project)])
         try:
-            relation = connection.sql(query)
-            if relation is None:
-                raise RequestError("a spine's query must return rows", found=query.strip(), try_="SELECT ...")
-            return Rows(arrow=relation.to_arrow_table())
+            # before anything runs: a COPY between two SELECTs would write a file
+            kinds = [statement.type for statement in connection.extract_statements(query)]
+            if kinds != [duckdb.StatementType.SELECT]:
+                raise RequestError(
+                    "a spine's query must be exactly one SELECT",
+                    found=", ".join(kind.name for kind in kinds) or "no statement",
+                    try_="SELECT ... FROM 'labels.parquet'",
+                )
+            return Rows(arrow=connection.sql(query).to_arrow_table())
         except duckdb.Error as error:
             raise RequestError(f"the spine's query failed: {_first_line(error)}", found=query.strip()) from error
 

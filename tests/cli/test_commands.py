@@ -55,6 +55,27 @@ def test_the_starter_project_shows_quarantine_and_defaults(shop: Grange) -> None
     assert (order["group"], order["quarantined"], order["rows"]) == ("last_order", 1, 199)
 
 
+def test_what_the_projects_code_prints_is_not_the_answer(grange: Grange) -> None:
+    """Standard output is the command's alone, also where modules and transforms print."""
+    grange("init", ".")
+    features = Path("features.py").read_text()
+    loud = features.replace('ordered last."""', 'ordered last."""\n    print("from the transform")')
+    Path("features.py").write_text(f'print("from the module")\n{loud}')
+    for words in (
+        ["plan"],
+        ["apply"],
+        ["materialize"],
+        ["fg", "list"],
+        ["fv", "get", "churn", "--entry", "customer_id=001"],
+    ):
+        ran = grange(*words, "--json")
+        assert ran.code == 0 and ran.json, ran
+        assert "from the transform" in ran.err or words != ["materialize"]
+    for words in (["plan"], ["materialize"]):
+        ran = grange(*words)
+        assert "from the module" in ran.err and "from the" not in ran.out
+
+
 def test_plan_and_apply(grange: Grange) -> None:
     grange("init", ".")
     planned = grange("plan", "--json").json
@@ -160,7 +181,8 @@ def test_fg_stats(shop: Grange) -> None:
     found = shop("fg", "stats", "last_order", "--features", "amount", "--json").json
     assert [(item["name"], item["count"]) for item in found] == [("amount", 199)]
     assert "amount_per_item" in shop("fg", "stats", "last_order").out
-    assert shop("fg", "stats", "last_order", "--features", "nothing").code != 0
+    missing = shop("fg", "stats", "last_order", "--features", "amuont", "--json")
+    assert missing.code != 0 and missing.json["error"]["details"]["closest"][0] == "amount"
 
 
 def test_fg_create_over_a_file_with_everything(shop: Grange) -> None:

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grange.cli import grammars
-from grange.cli.output import UsageError
 from grange.definitions import select
 from grange.definitions.expectations import (
     between,
@@ -21,6 +20,7 @@ from grange.definitions.expectations import (
     not_null,
     one_of,
 )
+from grange.errors import UsageError
 from grange.types import parse_dtype
 
 STRING, INT = parse_dtype("string"), parse_dtype("int64")

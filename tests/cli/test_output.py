@@ -17,7 +17,6 @@ from grange.cli.output import (
     Output,
     ProgressReport,
     Table,
-    UsageError,
     WrongUsageError,
     as_json,
     cell,
@@ -121,6 +120,40 @@ def test_markup_in_data_is_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[bold]x[/bold] :smile:" in capsys.readouterr().out
 
 
+HOSTILE = "\x1b]0;owned\x07\x9b2J\x7f \u202egpj.exe\u2066"
+
+
+def test_data_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Escape sequences and overrides of the writing direction are shown, wherever text comes from."""
+    rows = Rows(arrow=pa.table({"a": [HOSTILE]}))
+    Output().show(None, HOSTILE, Table((HOSTILE,), [(HOSTILE,)]), *rows_parts(rows), *details_parts({"a": HOSTILE}))
+    Output().note(HOSTILE)
+    Output().warn(HOSTILE)
+    Output().error(errors.SourceError(HOSTILE, found=HOSTILE))
+    captured = capsys.readouterr()
+    said = captured.out + captured.err
+    assert not any(letter in said for letter in set(HOSTILE) if not letter.isprintable())
+    assert said.count(r"\x1b]0;owned\x07\x9b2J\x7f \u202egpj.exe\u2066") >= 7
+
+
+def test_json_holds_hostile_text_as_it_is_and_prints_none_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(json=True).show([HOSTILE, "\ud800 é"])
+    said = capsys.readouterr().out
+    assert json.loads(said) == [HOSTILE, "\ud800 é"] and "é" in said
+    assert said.replace("\n", "").isprintable()
+
+
+def test_the_name_of_a_row_gives_way_last(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    headers = ("name", "keys", "features", "version", "rows", "online", "description")
+    for name, described in (("customer_orders", True), ("customer_orders_of_the_month", False)):
+        row = (name, "customer_id", "12", "1.0.0", "1,234", "yes", "What a customer ordered, by day and by shop.")
+        Output().show(None, Table(headers, [row], spare="description"))
+        out = capsys.readouterr().out
+        assert name in out and "customer_id" in out and max(map(len, out.splitlines())) <= 80
+        assert ("What a" in out) is ("description" in out) is described
+
+
 def test_an_empty_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     Output().show([], Table(("a",), [], empty="nothing yet"))
     assert capsys.readouterr().out == "nothing yet\n"
@@ -179,4 +212,4 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
 
 def test_usage_errors_have_a_code_of_their_own() -> None:
     codes = [kind.code for kind in all_errors()]
-    assert codes.count(UsageError.code) == 1
+    assert codes.count(errors.UsageError.code) == 1

@@ -14,6 +14,7 @@ from grange.plan.nodes import ReadColumn, ReadGroup, ReadPlan
 from grange.ports.online import OnlineBatch, OnlineStore, StoredRow
 from grange.ports.plugins import backends
 from grange.serving.keys import encode_key
+from grange.serving.layouts import layout_of
 from grange.serving.reader import OnlineReader
 from grange.serving.values import from_wire, to_wire
 from grange.testing.online import OnlineStoreContract, online_cases, online_state_machine
@@ -102,11 +103,12 @@ def fill(store: OnlineStore, group: dict[str, Any]) -> None:
         ]
         if "load" in step:
             rows.sort(key=lambda row: row[0])
+        layout = layout_of(Schema.of((name, types[name]) for name in columns))
         made = OnlineBatch(*([row[place] for row in rows] for place in range(4)))
         if "load" in step:
-            store.load(space, group["name"], columns, [made])
+            store.load(space, group["name"], layout, [made])
         else:
-            store.write(space, group["name"], columns, made)
+            store.write(space, group["name"], layout, made)
 
 
 @pytest.mark.parametrize("backend", STORES)

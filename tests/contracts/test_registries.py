@@ -5,34 +5,47 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
+from tests.contracts.postgresql_server import missing, postgresql_server
 
 from grange.ports.plugins import backends
 from grange.testing.registry import RegistryContract
 
 POSTGRESQL = "GRANGE_TEST_POSTGRESQL_URL"
-"""Names a PostgreSQL database in which tests may make schemas: `postgresql://user:password@host/database`."""
+"""Names a PostgreSQL database to use instead of a server of the tests' own."""
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Callable[[], str]]:
+    """The URL of a PostgreSQL database; the first test that asks starts the server, for all."""
+    with ExitStack() as stack:
+
+        @cache
+        def url() -> str:
+            given = os.environ.get(POSTGRESQL)
+            if not given and (install := missing()) is not None:
+                pytest.skip(f"PostgreSQL is not installed: {install}")
+            return given or stack.enter_context(postgresql_server())
+
+        yield url
 
 
 @contextmanager
-def _sqlite(folder: Path) -> Iterator[dict[str, Any]]:
+def _sqlite(folder: Path, _: Callable[[], str]) -> Iterator[dict[str, Any]]:
     yield {"url": f"sqlite:///{folder / 'new folder' / 'registry.db'}"}
 
 
 @contextmanager
-def _postgresql(folder: Path) -> Iterator[dict[str, Any]]:
+def _postgresql(_: Path, url: Callable[[], str]) -> Iterator[dict[str, Any]]:
     """A schema of its own for each test."""
-    url = os.environ.get(POSTGRESQL)
-    if not url:
-        pytest.skip(f"set {POSTGRESQL} to test on PostgreSQL")
-    sqlalchemy = pytest.importorskip("sqlalchemy")
-    pytest.importorskip("psycopg", reason="pip install 'psycopg[binary]'")
     schema = f"grange_{uuid.uuid4().hex}"
-    parsed = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
+    parsed = sqlalchemy.make_url(url()).set(drivername="postgresql+psycopg")
     engine = sqlalchemy.create_engine(parsed)
     try:
         with engine.begin() as connection:
@@ -45,7 +58,7 @@ def _postgresql(folder: Path) -> Iterator[dict[str, Any]]:
         engine.dispose()
 
 
-RECIPES: dict[tuple[str, str], Callable[[Path], Any]] = {
+RECIPES: dict[tuple[str, str], Callable[[Path, Callable[[], str]], Any]] = {
     ("sql", "sqlite"): _sqlite,
     ("sql", "postgresql"): _postgresql,
 }
@@ -71,6 +84,8 @@ class TestRegistries(RegistryContract):
         return recipe[0]
 
     @pytest.fixture
-    def options(self, recipe: tuple[str, str], tmp_path: Path) -> Iterator[dict[str, Any]]:
-        with RECIPES[recipe](tmp_path) as made:
+    def options(
+        self, recipe: tuple[str, str], tmp_path: Path, postgresql: Callable[[], str]
+    ) -> Iterator[dict[str, Any]]:
+        with RECIPES[recipe](tmp_path, postgresql) as made:
             yield made

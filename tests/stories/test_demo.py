@@ -21,6 +21,7 @@ from grange.demo.project import DATA, write_project
 from grange.demo.proof import find_differences, prove
 from grange.demo.report import Report
 from grange.demo.training import KEYS, TIMETABLE, make_spine, with_leak
+from grange.ports.online import OnlineBatch
 
 FLIGHTS = 336_776
 ARRIVED = 327_346
@@ -144,11 +145,12 @@ def test_nothing_is_left_to_apply_from_the_command_line(demo: Demo) -> None:
 
 def test_the_proof_fails_where_online_lacks_what_history_has(demo: Demo) -> None:
     asked = pl.DataFrame([FLIGHT | {"distance": 1069, "hour": 20}]).select(*KEYS, *TIMETABLE)
-    with (
-        gr.FeatureStore(demo.folder, online="memory") as store,
-        pytest.raises(gr.GrangeError, match="online and history differ in"),
-    ):
-        prove(store, VIEW, asked, now=NOW)
+    with gr.FeatureStore(demo.folder, online="memory") as store:
+        for group in store.catalog.groups.values():
+            someone_else = OnlineBatch([b"nobody"], [0], None, [()])
+            store._parts.online.write(group.key_space, group.name, (), someone_else)
+        with pytest.raises(gr.GrangeError, match="online and history differ in"):
+            prove(store, VIEW, asked, now=NOW)
 
 
 def test_differences_are_values_nulls_and_types() -> None:

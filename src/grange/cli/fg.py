@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from grange.cli.output import Part, Table, UsageError, cell, count, details_parts, plural, rows_parts
+from grange.cli.output import Part, Table, cell, count, details_parts, plural, rows_parts
 from grange.cli.session import Session, VersionOption, YesOption, command, from_command_line
 from grange.cli.verbs import EndOption, StartOption
-from grange.errors import RefusedError, UnknownVersionError, closest_names
+from grange.errors import RefusedError, UnknownVersionError, UsageError, closest_names
 
 if TYPE_CHECKING:
     from grange.definitions import Catalog, Entity, FeatureGroup
@@ -40,9 +40,10 @@ def list_groups(session: Session) -> None:
         for item in groups
     ]
     headers = ("name", "keys", "features", "version", "rows", "online", "description")
+    numbers = frozenset({"features", "rows"})
     session.out.show(
         groups,
-        Table(headers, rows, right=frozenset({"features", "rows"}), empty="no feature groups yet: grange apply"),
+        Table(headers, rows, right=numbers, empty="no feature groups yet: grange apply", spare="description"),
     )
 
 

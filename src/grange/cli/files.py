@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from grange.cli.output import UsageError
 from grange.definitions.sources import FileFormat, FileSource
-from grange.errors import DefinitionError, SourceError, StorageFullError
+from grange.errors import DefinitionError, SourceError, StorageFullError, UsageError
 from grange.frames import Rows
 from grange.types import DataType
 

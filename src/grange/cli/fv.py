@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from grange.cli.output import Table, UsageError, cell, details_parts, moment, plural, rows_parts
+from grange.cli.output import Table, cell, details_parts, moment, plural, rows_parts
 from grange.cli.session import Session, YesOption, command, from_command_line
 from grange.cli.verbs import EndOption, EngineOption, StartOption
-from grange.errors import RefusedError
+from grange.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from grange.definitions import Catalog, FeatureSelection, FeatureView

@@ -25,11 +25,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
-from grange.cli.output import UsageError
 from grange.definitions import expectations
 from grange.definitions.expectations import Expectation, Kind, Policy
 from grange.definitions.references import FeatureSelection, parse_reference, select
-from grange.errors import DefinitionError, GrangeError, RequestError, SchemaError, closest_names
+from grange.errors import DefinitionError, GrangeError, RequestError, SchemaError, UsageError, closest_names
 from grange.types import DataType, parse_dtype, parse_duration
 from grange.types.names import parse_version
 from grange.types.schema import Column

@@ -19,12 +19,11 @@ from grange.cli.output import (
     REFUSED,
     Output,
     OutputClosedError,
-    UsageError,
     WrongUsageError,
     exit_code,
 )
 from grange.cli.session import DebugOption, JsonOption, ProjectOption, Shared
-from grange.errors import GrangeError, RefusedError
+from grange.errors import GrangeError, RefusedError, UsageError
 
 _USAGE_ERROR: Final = cast(type[Exception], typer.BadParameter.__bases__[0])
 """The argument parser's error for a command line that it cannot read; Typer does not export it by name."""

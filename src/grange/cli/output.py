@@ -12,6 +12,7 @@ import decimal
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import traceback
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TextIO
 
 from grange.errors import (
     ConfigError,
@@ -52,16 +53,10 @@ _EXIT_CODES: Final[tuple[tuple[type[GrangeError], int], ...]] = (
 )
 """The error tree's branches, first match wins."""
 
-NARROW: Final = 24
-"""Characters up to which a column of a table is never broken into lines while there is room."""
+LEAST: Final = 12
+"""Characters that a column of a table keeps, however little room there is."""
 CELL: Final = 32
 """Characters of a data value that a table shows."""
-
-
-class UsageError(RequestError):
-    """A command line that cannot be read."""
-
-    code = "GRANGE-304"
 
 
 class WrongUsageError(Exception):
@@ -92,6 +87,14 @@ class Table:
     right: frozenset[str] = frozenset()
     empty: str = "(none)"
     """What stands there when there are no rows."""
+    spare: str | None = None
+    """The header of a column that is left out where the first column, the rows' names, would not fit otherwise."""
+
+    def without(self, header: str) -> Table:
+        """The same table less one column."""
+        kept = [index for index, name in enumerate(self.headers) if name != header]
+        rows = [[row[index] for index in kept] for row in self.rows]
+        return Table([self.headers[index] for index in kept], rows, self.right, self.empty)
 
 
 Part = str | Table
@@ -124,13 +127,13 @@ class Output:
         """A line of prose beside the result: standard output for people, standard error beside JSON."""
         stream = sys.stderr if self.json else sys.stdout
         try:
-            print(text, file=stream, flush=True)
+            print(visible(text), file=stream, flush=True)
         except BrokenPipeError as error:
             raise OutputClosedError from error
 
     def warn(self, text: str) -> None:
         """A warning, on standard error."""
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print(f"warning: {visible(text)}", file=sys.stderr, flush=True)
 
     def error(self, error: BaseException, *, debug: bool = False) -> None:
         """An error: what was asked, what was found, what to try; JSON on standard output with `--json`.
@@ -143,7 +146,7 @@ class Output:
         if self.json:
             print(as_json({"error": error_data(shown)}), flush=True)
         elif not debug or isinstance(shown, GrangeError):
-            print(error_text(shown), file=sys.stderr, flush=True)
+            print(visible(error_text(shown)), file=sys.stderr, flush=True)
 
 
 def error_text(error: BaseException) -> str:
@@ -168,7 +171,19 @@ def error_data(error: BaseException) -> dict[str, Any]:
 
 def as_json(data: Any) -> str:
     """JSON text of any value a command shows. See `plain` for what JSON has no word for."""
-    return json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False)
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+_HIDDEN: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but line break and tab, overrides of the writing direction, and halves of characters."""
+
+
+def visible(text: str) -> str:
+    """Text that a terminal shows and does not obey: stored data may hold what would move, hide or forge lines."""
+    return _HIDDEN.sub(
+        lambda found: f"\\x{ord(found[0]):02x}" if found[0] <= "\xff" else f"\\u{ord(found[0]):04x}", text
+    )
 
 
 def plain(value: Any) -> Any:
@@ -227,7 +242,7 @@ def cell(value: Any, *, limit: int | None = None) -> str:
             text = json.dumps(plain(value), ensure_ascii=False)
         case _:
             text = str(plain(value))
-    text = " ".join(text.split()) if "\n" in text or "\r" in text or "\t" in text else text
+    text = visible(" ".join(text.split()) if "\n" in text or "\r" in text or "\t" in text else text)
     return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -316,7 +331,7 @@ def terminal_width() -> int:
 def _print(part: Part) -> None:
     match part:
         case str():
-            sys.stdout.write(part + "\n")
+            sys.stdout.write(visible(part) + "\n")
         case Table():
             sys.stdout.write(_rendered(part))
 
@@ -327,32 +342,44 @@ def _rendered(table: Table) -> str:
         return table.empty + "\n"
     import io
 
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    on_terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    headers = [visible(header) for header in table.headers]
+    rows = [[visible(value) for value in row] for row in table.rows]
+    needed = [
+        max(cell_len(line) for text in column for line in text.split("\n"))
+        for column in zip(headers, *rows, strict=True)
+    ]
+    widths = _widths(needed, terminal_width() - 2 * len(needed))
+    if widths[0] < needed[0] and table.spare is not None:
+        return _rendered(table.without(table.spare))
     grid = RichTable(
         box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(table.headers), header_style="bold"
     )
-    widths = [max(map(len, column)) for column in zip(table.headers, *table.rows, strict=True)]
-    narrow = [width for width in widths if width <= NARROW]
-    needed = sum(narrow) + NARROW // 2 * (len(widths) - len(narrow)) + 2 * (len(widths) - 1)
-    fits = needed <= terminal_width()
-    for header, width in zip(table.headers, widths, strict=True):
-        # names and numbers stay on one line; what is long anyway gives way
-        grid.add_column(
-            Text(header),
-            justify="right" if header in table.right else "left",
-            overflow="fold",
-            no_wrap=fits and width <= NARROW,
-        )
-    for row in table.rows:
+    for header, text, width in zip(table.headers, headers, widths, strict=True):
+        justify: Literal["left", "right"] = "right" if header in table.right else "left"
+        grid.add_column(Text(text), justify=justify, overflow="fold", width=width)
+    for row in rows:
         grid.add_row(*[Text(value) for value in row])
+    on_terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     buffer = io.StringIO()
     console = Console(file=buffer, width=terminal_width(), force_terminal=on_terminal, highlight=False)
     console.print(grid)
     return "".join(line.rstrip() + "\n" for line in buffer.getvalue().splitlines())
+
+
+def _widths(needed: Sequence[int], room: int) -> list[int]:
+    """The columns' widths: the widest give way, and the first, which names the row, after all others."""
+    first, *others = needed
+    for cap in range(max(LEAST, min(room, max(others, default=0))), LEAST - 1, -1):
+        capped = [min(width, cap) for width in others]
+        if first + sum(capped) <= room:
+            return [first, *capped]
+    capped = [min(width, LEAST) for width in others]
+    return [min(first, max(LEAST, room - sum(capped))), *capped]
 
 
 class ProgressEvent(Protocol):

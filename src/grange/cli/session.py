@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -54,10 +54,14 @@ class Session:
 
     @contextmanager
     def store(self) -> Iterator[FeatureStore]:
-        """The project's feature store, closed at the end."""
+        """The project's feature store, closed at the end.
+
+        What the project's own code prints meanwhile, in its modules and transforms, goes to standard error:
+        standard output is the command's answer alone.
+        """
         from grange.store import FeatureStore
 
-        with FeatureStore(self.project) as store:
+        with redirect_stdout(sys.stderr), FeatureStore(self.project) as store:
             yield store
 
     def config(self) -> Config:

@@ -27,6 +27,21 @@ from grange.types import Schema
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """A selection of a group as a view or a request takes it over."""
+
+    selection: FeatureSelection
+    labels: frozenset[tuple[str, str]] = frozenset()
+    """(group, feature) of the labels of the views that it stands in: a selection that names no features leaves them
+    out."""
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """The features of its group that it does not take unless it names them."""
+        return frozenset(feature for group, feature in self.labels if group == self.selection.source)
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """Entities, feature groups and feature views by name."""
 
@@ -104,29 +119,37 @@ class Catalog:
         )
 
     def expand(self, selections: Iterable[FeatureSelection], *, asked_by: str) -> tuple[FeatureSelection, ...]:
-        """Selections of groups only: a view in them is replaced by what it selects, recursively.
+        """Selections of groups only: a view in them is replaced by what it selects, recursively. Raises as `taken`."""
+        return tuple(item.selection for item in self.taken(selections, asked_by=asked_by))
+
+    def taken(self, selections: Iterable[FeatureSelection], *, asked_by: str) -> tuple[Taken, ...]:
+        """What selections take of groups, views in them replaced by what they select, recursively.
 
         Raises:
             UnknownFeatureGroupError: a name that is neither a group nor a view.
             CyclicDefinitionError: a view contains itself.
+            DefinitionError: a view selects one of its labels.
         """
-        return tuple(self._expand(selections, asked_by, ()))
+        return tuple(self._expand(selections, asked_by, (), frozenset()))
+
+    def taken_by(self, view: FeatureView) -> tuple[Taken, ...]:
+        """What a view takes of groups, whether it is applied or not. Raises as `taken`."""
+        return tuple(self._expand_view(view, (), frozenset()))
 
     def _expand(
-        self, selections: Iterable[FeatureSelection], asked_by: str, path: tuple[str, ...]
-    ) -> Iterable[FeatureSelection]:
+        self,
+        selections: Iterable[FeatureSelection],
+        asked_by: str,
+        path: tuple[str, ...],
+        labels: frozenset[tuple[str, str]],
+    ) -> Iterable[Taken]:
         for selection in selections:
             view = self.views.get(selection.source)
             if view is None:
                 self._known(selection.source, asked_by)
-                yield selection
+                _refuse_label(selection, labels, asked_by)
+                yield Taken(selection, labels)
                 continue
-            if view.name in path:
-                raise CyclicDefinitionError(
-                    f"feature view {view.name!r} contains itself",
-                    found=" -> ".join((*path, view.name)),
-                    try_="take the view out of its own features",
-                )
             if selection != FeatureSelection(source=view.name):
                 raise DefinitionError(
                     f"feature view {view.name!r} can only be taken over whole",
@@ -134,7 +157,19 @@ class Catalog:
                     found=str(selection),
                     try_="select from its feature groups instead",
                 )
-            yield from self._expand(view.features, f"feature view {view.name!r}", (*path, view.name))
+            yield from self._expand_view(view, path, labels)
+
+    def _expand_view(
+        self, view: FeatureView, path: tuple[str, ...], labels: frozenset[tuple[str, str]]
+    ) -> Iterable[Taken]:
+        if view.name in path:
+            raise CyclicDefinitionError(
+                f"feature view {view.name!r} contains itself",
+                found=" -> ".join((*path, view.name)),
+                try_="take the view out of its own features",
+            )
+        own = {(label.source, feature) for label in view.label_features for feature in label.features}
+        yield from self._expand(view.features, f"feature view {view.name!r}", (*path, view.name), labels | own)
 
     def _known(self, name: str, asked_by: str) -> None:
         if name not in self.groups:
@@ -180,10 +215,9 @@ class Catalog:
             UnknownFeatureGroupError, UnknownFeatureError, CyclicDefinitionError, DefinitionError.
         """
         for view in self.views.values():
-            asked_by = f"feature view {view.name!r}"
-            expanded = self._expand(view.features, asked_by, (view.name,))
-            for selection in (*expanded, *view.label_features):
-                self.check_selection(selection, asked_by=asked_by)
+            selections = (item.selection for item in self.taken_by(view))
+            for selection in (*selections, *view.label_features):
+                self.check_selection(selection, asked_by=f"feature view {view.name!r}")
             self.requests(view)
 
     def check_selection(self, selection: FeatureSelection, *, asked_by: str) -> None:
@@ -217,6 +251,28 @@ class Catalog:
                 asked_by=asked_by,
                 closest=[f"{group.name}:{name}" for name in close],
                 try_=f"grange fg features {group.name}",
+            )
+
+
+def _refuse_label(selection: FeatureSelection, labels: frozenset[tuple[str, str]], asked_by: str) -> None:
+    """Refuse a selection that names a label: the model would be told what it is to predict.
+
+    The same feature of another entity, or strictly before the label's time, has another value and may be taken.
+
+    Raises:
+        DefinitionError: names the label.
+    """
+    elsewhere = any(key != column for key, column in selection.on)
+    if elsewhere or not selection.exact_matches:
+        return
+    for feature in selection.features:
+        if (selection.source, feature) in labels:
+            raise DefinitionError(
+                f"{selection.source}:{feature} is both a feature and a label",
+                asked_by=asked_by,
+                found=str(selection),
+                try_=f"take it out of the features; for its value before the label's time: "
+                f"gr.select({selection.source!r}, {feature!r}, prefix='last_', exact_matches=False)",
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,12 @@ class Entity:
     ) -> None:
         keys = name if join_keys is None else join_keys
         keys = [keys] if isinstance(keys, str) else keys
+        if not isinstance(keys, Iterable):
+            raise DefinitionError(
+                f"entity {name!r}: join_keys must be column names",
+                found=f"{keys!r} ({type(keys).__name__})",
+                try_=f"gr.Entity({name!r}, join_keys=['user_id'])",
+            )
         types = tuple((key, as_dtype(dtype)) for key, dtype in keys.items()) if isinstance(keys, Mapping) else ()
         what = f"entity {name!r}"
         set_ = object.__setattr__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from grange.definitions.entity import Entity
 from grange.definitions.expectations import Expectation
 from grange.definitions.references import FeatureSelection, select
-from grange.definitions.sources import Source
+from grange.definitions.sources import FileSource, PushSource, RequestSource, Source, TableSource
 from grange.definitions.transforms import (
     PythonTransform,
     SqlTransform,
@@ -77,8 +78,8 @@ class FeatureGroup:
         what = f"feature group {name!r}"
         set_ = object.__setattr__
         set_(self, "name", check_name(name, what="feature group"))
-        set_(self, "entities", (entities,) if isinstance(entities, Entity) else tuple(entities))
-        set_(self, "source", source)
+        set_(self, "entities", _as_entities(entities, what))
+        set_(self, "source", _as_source(source, what))
         set_(self, "transform", _as_transform(transform))
         set_(self, "schema", Schema.of(schema or {}))
         set_(self, "ttl", None if ttl is None else parse_duration(ttl, what=f"ttl of {what}"))
@@ -173,6 +174,39 @@ def feature_group(
         )
 
     return make
+
+
+def _as_entities(entities: object, what: str) -> tuple[Entity, ...]:
+    given = []
+    for entity in entities if isinstance(entities, list | tuple) else [entities]:
+        if isinstance(entity, Entity):
+            given.append(entity)
+        else:
+            named = entity if isinstance(entity, str) else "user"
+            raise DefinitionError(
+                f"{what}: entities must be entities",
+                found=f"{entity!r:.80} ({type(entity).__name__})",
+                try_=f"{named} = gr.Entity({named!r}, join_keys=[...]), then entities=[{named}]",
+            )
+    return tuple(given)
+
+
+def _as_source(source: object, what: str) -> Source:
+    if isinstance(source, FileSource | TableSource | PushSource):
+        return source
+    if isinstance(source, str | os.PathLike):
+        try_ = f"source=gr.FileSource({os.fspath(source)!r}, event_time='...')"
+    elif isinstance(source, RequestSource):
+        try_ = "list it in a feature view: gr.FeatureView(..., requests=[...])"
+    elif source is None:
+        try_ = "source=gr.FileSource('data/rows.parquet', event_time='...')"
+    else:
+        try_ = "rows in memory are source=gr.TableSource(frame, name='...', event_time='...')"
+    raise DefinitionError(
+        f"{what} needs a source: files, a frame or pushed rows",
+        found="none" if source is None else type(source).__name__,
+        try_=try_,
+    )
 
 
 def _as_transform(transform: Any) -> Transform | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -25,7 +25,8 @@ class FeatureView:
             a feature group or view itself, or `gr.select(...)` with other key columns, names or strict time.
             A view takes over all that view's features.
         labels: what the model predicts: columns of the spine, or features (`"group:feature"`), which are
-            joined into training data and never served.
+            joined into training data and never served. A spine without its labels is fine: batch inference asks
+            with the same view. A group that is selected whole leaves out what is a label.
         requests: request sources, whose columns every spine and request must bring.
         on_error: `raise`, or `default`: in an outage of the online store answer with defaults and nulls,
             marked degraded (ONL-6).
@@ -57,11 +58,17 @@ class FeatureView:
         set_(self, "name", check_name(name, what="feature view"))
         if isinstance(features, str):
             raise DefinitionError(f"{what}: features is a list", try_=f"features=[{features!r}]")
+        if isinstance(features, Mapping) or not isinstance(features, Iterable):
+            raise DefinitionError(
+                f"{what}: features is a list",
+                found=f"{features!r:.80} ({type(features).__name__})",
+                try_='features=["group:feature", ...]',
+            )
         set_(self, "features", tuple(as_selection(item) for item in features))
         if isinstance(labels, str):
             raise DefinitionError(f"{what}: labels is a list", try_=f"labels=[{labels!r}]")
         set_(self, "labels", tuple(check_column(label, what=what) for label in labels))
-        set_(self, "requests", (requests,) if isinstance(requests, RequestSource) else tuple(requests))
+        set_(self, "requests", _requests(requests, what))
         set_(self, "on_error", on_error)
         set_(self, "description", description)
         set_(self, "owner", owner)
@@ -82,3 +89,17 @@ class FeatureView:
     def spine_labels(self) -> tuple[str, ...]:
         """The labels that the spine brings."""
         return tuple(label for label in self.labels if ":" not in label)
+
+
+def _requests(given: object, what: str) -> tuple[RequestSource, ...]:
+    sources = []
+    for source in given if isinstance(given, Iterable) else [given]:
+        if isinstance(source, RequestSource):
+            sources.append(source)
+        else:
+            raise DefinitionError(
+                f"{what}: requests must be request sources",
+                found=f"{source!r:.80} ({type(source).__name__})",
+                try_="requests=[gr.RequestSource('basket', schema={'total': 'float64'})]",
+            )
+    return tuple(sources)

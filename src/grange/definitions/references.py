@@ -112,12 +112,13 @@ def parse_reference(reference: str) -> FeatureSelection:
 
 
 def as_selection(item: object) -> FeatureSelection:
-    """A selection from what people write: text, `("group", "1.0.0")`, a group or view, or a selection."""
+    """A selection from what people write: text, `("group", "1.0.0")` (a list of the two, as JSON has it, too), a
+    group or view, or a selection."""
     if isinstance(item, FeatureSelection):
         return item
     if isinstance(item, str):
         return parse_reference(item)
-    if isinstance(item, tuple) and len(item) == 2 and all(isinstance(part, str) for part in item):
+    if isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, str) for part in item):
         return select(item[0], version=item[1])
     name = getattr(item, "name", None)
     if isinstance(name, str) and hasattr(item, "tags"):  # a FeatureGroup or FeatureView itself

@@ -57,6 +57,12 @@ class FileSource:
         separator: str | None = None,
         name: str | None = None,
     ) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise DefinitionError(
+                "a file source needs a path",
+                found=f"{path!r:.80} ({type(path).__name__})",
+                try_="gr.FileSource('data/rows.parquet'); a frame is gr.TableSource(frame, name='...')",
+            )
         text = os.fspath(path)
         what = f"source {text!r}"
         if not text or "\x00" in text:

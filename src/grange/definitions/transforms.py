@@ -10,10 +10,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from grange.errors import DefinitionError
 
@@ -92,7 +93,8 @@ def sql_transform(query: str) -> SqlTransform:
     """The transform of one SELECT over `source`.
 
     Raises:
-        DefinitionError: not SQL, not exactly one SELECT, or one that does not read `source`.
+        DefinitionError: not SQL, not exactly one SELECT, one that does not read `source`, or one whose answer
+            is not decided by its rows alone: the clock, chance, the session (TIME-3, VER-1).
     """
     import sqlglot
     from sqlglot import exp
@@ -105,17 +107,90 @@ def sql_transform(query: str) -> SqlTransform:
         raise DefinitionError(
             "a SQL transform is exactly one SELECT", found=query.strip(), try_="SELECT ... FROM source"
         )
-    tables = {table.name for table in statements[0].find_all(exp.Table)}
-    bound = {cte.alias_or_name for cte in statements[0].find_all(exp.CTE)}
-    foreign = sorted(tables - bound - {"source"})
+    # DuckDB's names have no case, quoted ones neither
+    tables = {table.name.casefold(): table.name for table in statements[0].find_all(exp.Table)}
+    bound = {cte.alias_or_name.casefold() for cte in statements[0].find_all(exp.CTE)}
+    foreign = sorted(name for folded, name in tables.items() if folded not in bound | {"source"})
     if "source" not in tables or foreign:
         raise DefinitionError(
             "a SQL transform reads `source` and nothing else",
             found=", ".join(foreign) or "no FROM source",
             try_="SELECT ... FROM source",
         )
+    _check_repeatable(statements[0])
     normal = statements[0].sql(dialect="duckdb", normalize=True, comments=False)
     return SqlTransform(query=query.strip(), code_hash=_sha256(normal))
+
+
+_CLOCK: Final = frozenset(
+    (
+        "ago",
+        "current_date",
+        "current_localtime",
+        "current_localtimestamp",
+        "current_time",
+        "current_timestamp",
+        "get_current_time",
+        "get_current_timestamp",
+        "localtime",
+        "localtimestamp",
+        "now",
+        "pg_conf_load_time",
+        "pg_postmaster_start_time",
+        "today",
+        "transaction_timestamp",
+    )
+)
+_CHANCE: Final = frozenset(("gen_random_uuid", "rand", "random", "setseed", "uuid", "uuidv4", "uuidv7"))
+_SESSION: Final = frozenset(
+    (
+        "current_connection_id",
+        "current_query",
+        "current_query_id",
+        "current_transaction_id",
+        "currval",
+        "nextval",
+        "setval",
+        "txid_current",
+    )
+)
+_BARE: Final = frozenset(("current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"))
+"""What SQL calls without parentheses."""
+_CALL: Final = re.compile(r"(\w+)(?:\(|$)")
+
+
+def _check_repeatable(query: Any) -> None:
+    """Refuse what gives other rows at another time: a version is its rows, code and configuration, nothing else."""
+    from sqlglot import exp
+
+    for node in query.find_all(exp.Func, exp.Column, exp.TableSample):
+        reason = _unrepeatable(node)
+        if reason is not None:
+            raise DefinitionError(
+                f"a SQL transform {reason}, so the same rows would not give the same version (TIME-3, VER-1)",
+                found=node.sql(dialect="duckdb").strip(),
+                try_="compute it when rows are written, and read it here as a column of source",
+            )
+
+
+def _unrepeatable(node: Any) -> str | None:
+    """Why a part of a query gives other rows at another time; None when it does not."""
+    from sqlglot import exp
+
+    if isinstance(node, exp.TableSample):
+        return "takes a sample"
+    if isinstance(node, exp.Column):
+        bare = not node.table and not node.this.args.get("quoted") and node.name.casefold() in _BARE
+        return "reads the clock" if bare else None
+    # under the name that DuckDB knows, for sqlglot has one class for several spellings
+    call = _CALL.match(node.sql(dialect="duckdb"))
+    called = call[1].casefold() if call else ""
+    # AGE of one time counts from today, of two between them
+    if called in _CLOCK or (called == "age" and len(node.expressions) == 1):
+        return "reads the clock"
+    if called in _CHANCE:
+        return "draws random values"
+    return "depends on the session" if called in _SESSION else None
 
 
 def _frame_kind(annotation: Any, what: str) -> FrameKind:

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from grange.definitions.transforms import PythonTransform
 from grange.plan.nodes import (
+    Align,
     Apply,
     Between,
     Concat,
@@ -103,6 +104,8 @@ def _line(node: Node) -> str:
             return "true at every time"
         case Conform():
             return f"typed as {node.what}: {', '.join(f'{c.name} {c.dtype}' for c in node.schema)}"
+        case Align():
+            return f"{node.what} as {', '.join(f'{c.name} {c.dtype}' for c in node.schema)}"
         case Number():
             return f"numbered from {node.start}"
         case Between():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from grange.definitions.feature_group import FeatureGroup
-from grange.plan.bind import BoundFeature
+from grange.plan.bind import BoundFeature, Layout
 from grange.plan.nodes import EntityTimes, GroupJoin, Input, Node, Output, Plan, PointInTimeJoin
 from grange.types import DataType
 from grange.types.durations import to_micros
@@ -56,23 +55,23 @@ def plan_history(
     )
 
 
-def plan_spine(group: FeatureGroup, rows: Node, *, start: int | None, end: int | None) -> Plan:
+def plan_spine(layout: Layout, rows: Node, *, start: int | None, end: int | None) -> Plan:
     """The spine that stands in when none is given: the first group's entity keys and event times (PIT-8)."""
-    node = EntityTimes(rows, keys=group.join_keys, event_time=group.event_time, start=start, end=end)
+    node = EntityTimes(rows, keys=layout.entity_keys, event_time=layout.event_time, start=start, end=end)
     return Plan(verb="history", root=node)
 
 
 def _join(features: Sequence[BoundFeature], stored: Mapping[tuple[str, str | None], tuple[str, Node]]) -> GroupJoin:
     first = features[0]
-    group = first.group
+    group, layout = first.group, first.layout
     version, rows = stored[group.name, first.selection.version]
     return GroupJoin(
         group=group.name,
         version=version,
         rows=rows,
-        keys=tuple((spine_column(column, group.schema[key]), key) for column, key in first.keys),
-        event_time=group.event_time,
-        created_time=group.created_time,
+        keys=tuple((spine_column(column, layout.schema[key]), key) for column, key in first.keys),
+        event_time=layout.event_time,
+        created_time=layout.created_time,
         ttl=None if group.ttl is None else to_micros(group.ttl),
         exact_matches=first.selection.exact_matches,
         outputs=tuple(Output(item.column, item.name, item.dtype, item.default) for item in features),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grange.definitions.feature_group import FeatureGroup
 from grange.plan.nodes import (
+    Align,
     Apply,
     Between,
     Concat,
@@ -66,7 +67,8 @@ def plan_materialize(
     Args:
         group: the group, its schema fixed.
         raw: its raw rows; None when it has only pushed ones.
-        previous: the rows of the latest version, needed with a range.
+        previous: the rows of the latest version, needed with a range. It may have other columns than the group has
+            now, as pushed rows may.
         pushed: all rows ever pushed.
         first_sequence: the sequence that new source rows begin with.
         pushed_from: pushed rows have a sequence from here on.
@@ -78,19 +80,24 @@ def plan_materialize(
     parts: list[Node] = []
     ranged = start is not None or end is not None
     if previous is not None and ranged:
-        kept = Between(previous, SEQUENCE, None, pushed_from)
+        kept = Between(_aligned(group, previous), SEQUENCE, None, pushed_from)
         parts += [Between(kept, group.event_time, None, start)] if start is not None else []
         parts += [Between(kept, group.event_time, end, None)] if end is not None else []
     if raw is not None:
         rows = feature_rows(group, raw)
         parts.append(Number(Between(rows, group.event_time, start, end) if ranged else rows, first_sequence))
     if pushed is not None:
-        parts.append(pushed)
+        parts.append(_aligned(group, pushed))
     node = parts[0] if len(parts) == 1 else Concat(tuple(parts))
     sinks: list[Sink] = [WriteVersion(group.name, offline)]
     if online is not None:
         sinks.append(LoadOnline(group.name, group.key_space, online))
     return Plan("materialize", Order(node, group.event_time, group.created_time), tuple(sinks))
+
+
+def _aligned(group: FeatureGroup, stored: Node) -> Node:
+    """Stored rows in the columns that the group has now."""
+    return Align(stored, group.schema, group.name, required=(*group.join_keys, group.event_time))
 
 
 def plan_latest(group: FeatureGroup, rows: Node | None = None, *, now: int) -> Node:

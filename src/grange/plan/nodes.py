@@ -31,6 +31,9 @@ class Scan:
     separator: str = ","
     ordered: bool = False
     """Whether the rows lie in PIT-3 order already: event time, created time (nulls first), sequence."""
+    stored: str | None = None
+    """The feature group whose stored files these are; None for a source's. A stored file that cannot be read back
+    is damage (`CorruptStoreError`), not a wrong source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Concat:
-    """The rows of several nodes of the same columns, one after another."""
+    """The rows of several nodes of the same columns, one after another; columns go by name, in the first's order."""
 
     inputs: tuple[Node, ...]
 
@@ -74,6 +77,26 @@ class Conform:
     schema: Schema
     what: str
     """What is conformed, for messages: `feature group 'weather'`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Align:
+    """Stored rows of a group in the columns of another of its schemas, and `__sequence` last where they have one.
+
+    What the rows lack is null, what the schema lacks is left out, and a column of another type is cast as `Conform`
+    would; a value that does not fit is an error.
+    """
+
+    input: Node
+    schema: Schema
+    group: str
+    required: tuple[str, ...] = ()
+    """Columns that nothing can stand in for: the entity key and the event time. Rows without one are an error."""
+
+    @property
+    def what(self) -> str:
+        """What is aligned, for messages."""
+        return f"stored rows of feature group {self.group!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +218,7 @@ Node = (
     | Apply
     | Timeless
     | Conform
+    | Align
     | Number
     | Between
     | Order

@@ -31,7 +31,7 @@ def _read_group(features: Sequence[BoundFeature]) -> ReadGroup:
     return ReadGroup(
         group=group.name,
         key_space=group.key_space,
-        keys=tuple((column, key, group.schema[key]) for column, key in first.keys),
+        keys=tuple((column, key, first.layout.schema[key]) for column, key in first.keys),
         ttl=None if group.ttl is None else to_micros(group.ttl),
         exact_matches=first.selection.exact_matches,
         columns=tuple(ReadColumn(item.column, item.name, item.dtype, item.default) for item in features),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from grange.errors import SchemaError, closest_names
+from grange.errors import SchemaError, UnknownFeatureError, closest_names
 from grange.frames import Rows
 from grange.quality.plain import plain
 from grange.types.arrow import from_arrow_type
@@ -60,13 +60,13 @@ def statistics(rows: Rows, columns: Sequence[str] | None = None) -> tuple[Column
     """Statistics of some columns, in the order asked for; of all when `columns` is None.
 
     Raises:
-        SchemaError: no such column; carries the closest names.
+        UnknownFeatureError: no such column; carries the closest names.
     """
     frame = rows.polars
     wanted = frame.columns if columns is None else list(columns)
     for name in wanted:
         if name not in frame.columns:
-            raise SchemaError(
+            raise UnknownFeatureError(
                 f"no column {name!r} to describe",
                 found=", ".join(frame.columns) or "no columns at all",
                 closest=closest_names(name, frame.columns),

@@ -178,11 +178,13 @@ def row_encoder(columns: Sequence[tuple[str, DataType]]) -> RowEncoder:
         columns: (column of the row, type) per join key, in the order the stored key has.
 
     Returns:
-        The function; it raises MissingColumnError or KeyTypeError as its row deserves.
+        The function; it raises MissingColumnError, KeyTypeError or RequestError as its row deserves.
     """
     parts = tuple((name, value_encoder(dtype)) for name, dtype in columns)
 
-    def blame(row: Mapping[str, Any], error: Exception) -> Exception:
+    def blame(row: Any, error: Exception) -> Exception:
+        if not isinstance(row, Mapping):
+            return not_a_row(row)
         for (name, encode), (_, dtype) in zip(parts, columns, strict=True):
             if name not in row:
                 return _missing(name, row)
@@ -213,6 +215,15 @@ def row_encoder(columns: Sequence[tuple[str, DataType]]) -> RowEncoder:
         name, encode = parts[0]
         return encode_one
     return encode_several
+
+
+def not_a_row(row: object) -> RequestError:
+    """The error for a requested row that is no mapping."""
+    return RequestError(
+        "a requested row is a mapping of column to value",
+        found=f"{row!r} ({type(row).__name__})",
+        try_='a dict per row: {"user_id": 1}',
+    )
 
 
 def _missing(name: str, row: Mapping[str, Any]) -> MissingColumnError:

@@ -9,7 +9,8 @@ What a value's status says (ONL-3), the first that holds:
   the read (PIT-2; the store keeps only the newest row, so an older one that a point-in-time join would find is gone:
   ONL-1 holds from the newest row's event time on).
 - `EXPIRED`: the stored row is older than the group's ttl, which includes its end (PIT-2).
-- `NOT_FOUND`: the row was stored before its group had this column, so nothing was ever stored for it.
+- `NOT_FOUND`: the row was stored before its group had this column, so nothing was ever stored for it; or when the
+  column had another type, whose values are none of today's (a narrower integer is a wider one).
 - `NULL`: the stored value is null.
 - `PRESENT`: a value.
 
@@ -20,15 +21,16 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from grange.errors import ColumnTypeError, MissingColumnError, StoreUnavailableError, closest_names
+from grange.errors import ColumnTypeError, MissingColumnError, RequestError, StoreUnavailableError, closest_names
 from grange.frames import Rows
 from grange.plan.nodes import ReadColumn, ReadGroup, ReadPlan
 from grange.ports.online import EVENT, LAYOUT, VALUES, OnlineStore, StoredRow
-from grange.serving.keys import RowEncoder, row_encoder
+from grange.serving.keys import RowEncoder, not_a_row, row_encoder
+from grange.serving.layouts import place_of
 from grange.serving.values import Converter, decoder, encoder, from_wire
 from grange.types import DataType
 from grange.types.time import from_micros
@@ -55,6 +57,8 @@ _BEFORE_ALL: Final = -(1 << 80)
 _MISFITS: Final = (TypeError, ValueError, ArithmeticError, AttributeError)
 """What an encoder raises for a value that is not of its type."""
 
+_ONE_ROW: Final = 'get_online_features(features, [{"user_id": 1}])'
+
 Row = Mapping[str, Any]
 Found = Sequence[StoredRow | None]
 """One group's stored rows, one per requested row."""
@@ -80,19 +84,23 @@ class OnlineReader:
         self._pick_echo = _echo_picker(tuple(self._echo))
         self._names = (*self._echo, *(name for group in self._groups for name in group.names))
 
-    def read(self, rows: Sequence[Row], now_micros: int) -> OnlineFeatures:
+    def read(self, rows: Any, now_micros: int) -> OnlineFeatures:
         """The features of each row, in order, duplicates included (ONL-4).
 
         Args:
             rows: per row the key columns and the request columns; others are ignored. A None in a key matches nothing.
+                A list of mappings, an iterator of them, or a Polars, pandas or Arrow frame.
             now_micros: the time of the read, microseconds UTC.
 
         Raises:
+            RequestError: the rows are none of these.
             MissingColumnError: a row has no such key or request column.
             KeyTypeError: a key is of another type than its group's.
             ColumnTypeError: a request column is of another type than declared.
             StoreUnavailableError: an outage, unless the plan's `on_error` is `default`; then the answer is degraded.
         """
+        if type(rows) is not list:
+            rows = _listed(rows)
         for name, accept, dtype in self._requests:
             for row in rows:
                 _check_request(row, name, accept, dtype)
@@ -289,11 +297,29 @@ class _GroupReader:
 
     def _learn(self, layout: int) -> Picker:
         """Where a layout has the group's columns."""
-        stored = {name: place for place, name in enumerate(self._store.layout(layout), VALUES)}
-        places = [stored.get(column.column) for column in self.columns]
+        stored = self._store.layout(layout)
+        found = [place_of(stored, column.column, column.dtype) for column in self.columns]
+        places = [None if place is None else VALUES + place for place in found]
         self._missing[layout] = frozenset(index for index, place in enumerate(places) if place is None)
         self._pickers[layout] = pick = _picker(places)
         return pick
+
+
+def _listed(rows: Any) -> Sequence[Row]:
+    """Requested rows as a sequence of mappings.
+
+    Raises:
+        RequestError: they are no such thing.
+    """
+    if isinstance(rows, Sequence) and not isinstance(rows, str | bytes | bytearray):
+        return rows
+    if isinstance(rows, Iterator) and not hasattr(rows, "__arrow_c_stream__"):
+        return list(rows)
+    if rows is None or isinstance(rows, Mapping | str | bytes | bytearray):
+        found = "one mapping" if isinstance(rows, Mapping) else f"{rows!r} ({type(rows).__name__})"
+        raise RequestError("the requested rows are a list with one dict per row", found=found, try_=_ONE_ROW)
+    listed: list[Row] = Rows.of(rows, what="the requested rows").arrow.to_pylist()
+    return listed
 
 
 def _nothing(row: StoredRow) -> Sequence[Any]:
@@ -374,6 +400,8 @@ def _echo(plan: ReadPlan) -> dict[str, DataType]:
 
 def _check_request(row: Row, name: str, accept: Converter, dtype: DataType) -> None:
     """Refuse a row whose request column is not there or not of its type; None is of every type."""
+    if not isinstance(row, Mapping):
+        raise not_a_row(row)
     if name not in row:
         raise MissingColumnError(
             f"a requested row has no request column {name!r}",

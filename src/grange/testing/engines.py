@@ -25,9 +25,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from grange.definitions.transforms import PythonTransform, Transform, python_transform, sql_transform
-from grange.errors import ColumnTypeError, GrangeError, MissingDependencyError, SchemaError, SourceError, TransformError
+from grange.errors import (
+    ColumnTypeError,
+    CorruptStoreError,
+    GrangeError,
+    MissingDependencyError,
+    SchemaError,
+    SourceError,
+    TransformError,
+)
 from grange.frames import Rows, require
 from grange.plan.nodes import (
+    Align,
     Apply,
     Between,
     Concat,
@@ -61,6 +70,7 @@ from grange.testing.cases import (
 from grange.testing.equality import assert_rows_equal
 from grange.testing.strategies import History, JoinExample, PlainJoin, histories, joins, plain_joins, raw_tables
 from grange.types import Schema, parse_dtype
+from grange.types.arrow import arrow_type
 from grange.types.names import EVENT_TIME, SEQUENCE
 from grange.types.time import ALWAYS_MICROS, to_micros
 
@@ -356,6 +366,73 @@ class EngineContract:
         node = Concat((Input("b"), Input("none"), Input("a")))
         assert_rows_equal(engine.run(node, inputs), pa.concat_tables([turned, _LOANS.select(turned.column_names)]))
 
+    @pytest.mark.parametrize("home", ["arrow", "polars", "files"])
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"a": [3]},
+            {"a": [3], "b": [4], "c": [5]},
+            {"a": [3], "c": [4]},
+            {"a": [3], "b": ["text"]},
+            {"a": [3], "b": [True]},
+        ],
+        ids=["one lacks a column", "one has a column more", "another column", "text under numbers", "truth values"],
+    )
+    def test_concat_of_other_columns_is_an_error(
+        self, engine: Engine, other: dict[str, list[Any]], home: str, tmp_path: Path
+    ) -> None:
+        """Rows of other columns, or of types with nothing in common, do not lie in one table."""
+        tables = [pa.table({"a": [1], "b": [2]}), pa.table(other)]
+        for parts in (tables, tables[::-1]):
+            homed = [_homed(table, home, tmp_path, name) for name, table in zip("xy", parts, strict=True)]
+            node = Concat(tuple(part for part, _ in homed))
+            with pytest.raises(SchemaError, match="rows to put together"):
+                engine.run(node, {**homed[0][1], **homed[1][1]})
+
+    @pytest.mark.parametrize("home", ["arrow", "polars", "files"])
+    def test_align_gives_stored_rows_the_columns_of_today(self, engine: Engine, home: str, tmp_path: Path) -> None:
+        """What the rows lack is null, what is no column any more is left out, the rest is cast; the sequence stays."""
+        old = pa.table(
+            {
+                "gone": pa.array(["x", "y", None], pa.large_string()),
+                "k": pa.array([1, 2, None], pa.int32()),
+                "t": pa.array([3, 1, 2], pa.int64()).cast(pa.timestamp("us", "UTC")),
+                "v": pa.array([1, None, 3], pa.int64()),
+                SEQUENCE: pa.array([7, 8, 9], pa.int64()),
+            }
+        )
+        added = {"text": "string", "tags": "list[string]", "place": "struct{x: float64}", "price": "decimal(9,2)",
+                 "day": "date", "took": "duration", "id": "uuid", "ok": "boolean"}  # fmt: skip
+        schema = Schema.of({**added, "v": "float64", "k": "int64", "t": "datetime"})
+        rows, inputs = _homed(old, home, tmp_path)
+        found = engine.run(Align(rows, schema, "spend", required=("k", "t")), inputs)
+        columns = {name: pa.nulls(3, arrow_type(schema[name])) for name in added}
+        columns |= {"v": pa.array([1.0, None, 3.0]), "k": pa.array([1, 2, None], pa.int64())}
+        expected = pa.table(columns).append_column("t", old.column("t")).append_column(SEQUENCE, old.column(SEQUENCE))
+        assert_rows_equal(found, expected)
+
+    @pytest.mark.parametrize("home", ["arrow", "polars", "files"])
+    def test_align_of_rows_that_lack_nothing(self, engine: Engine, home: str, tmp_path: Path) -> None:
+        """Rows of the schema come back as they are; without a sequence they get none."""
+        table = pa.table({"v": pa.array([3, None, 1], pa.int64()), "k": pa.array(["b", "a", "c"], pa.large_string())})
+        rows, inputs = _homed(table, home, tmp_path)
+        schema = Schema.of({"v": "int64", "k": "string"})
+        assert_rows_equal(engine.run(Align(rows, schema, "spend"), inputs), table)
+        turned = Schema.of({"k": "string", "v": "int64"})
+        assert_rows_equal(engine.run(Align(rows, turned, "spend"), inputs), table.select(["k", "v"]))
+
+    @pytest.mark.parametrize("home", ["arrow", "polars", "files"])
+    def test_align_refuses_what_does_not_fit(self, engine: Engine, home: str, tmp_path: Path) -> None:
+        """A stored value that the new type cannot hold, and rows without their key, are errors that name the group."""
+        table = pa.table({"k": pa.array(["a", "b"], pa.large_string()), "v": pa.array([1.5, 2.0])})
+        rows, inputs = _homed(table, home, tmp_path)
+        with pytest.raises(ColumnTypeError, match="stored rows of feature group 'spend': column 'v'"):
+            engine.run(Align(rows, Schema.of({"k": "string", "v": "int64"}), "spend"), inputs)
+        with pytest.raises(ColumnTypeError, match="stored rows of feature group 'spend': column 'k'"):
+            engine.run(Align(rows, Schema.of({"k": "int64", "v": "float64"}), "spend"), inputs)
+        with pytest.raises(SchemaError, match="stored rows of feature group 'spend' have no 'other'"):
+            engine.run(Align(rows, Schema.of({"other": "string", "v": "float64"}), "spend", ("other",)), inputs)
+
     def test_concat_of_files_and_frames(self, engine: Engine, tmp_path: Path) -> None:
         """A version in a file and pushed rows in a frame make one history."""
         files = _parquet_files(tmp_path, ["x.parquet"], [_LOANS])
@@ -555,6 +632,34 @@ class EngineContract:
             with pytest.raises(SourceError, match="broken"):
                 engine.run(node, {})
 
+    @pytest.mark.parametrize("damage", ["absent", "junk", "half"])
+    def test_a_damaged_stored_file_is_no_wrong_source(self, engine: Engine, tmp_path: Path, damage: str) -> None:
+        """A stored file that cannot be read is a CorruptStoreError that says what looks at the whole store."""
+        (file,) = _parquet_files(tmp_path, ["data.parquet"], [_LOANS])
+        content = Path(file).read_bytes()
+        match damage:
+            case "absent":
+                Path(file).unlink()
+            case "junk":
+                Path(file).write_bytes(b"junk" * 100)
+            case _:
+                Path(file).write_bytes(content[: len(content) // 2])
+        scan = Scan((file,), "parquet", stored="loans")
+        for node in (scan, Latest(scan, ("user_id",), "f", "c")):
+            with pytest.raises(CorruptStoreError, match="grange verify loans"):
+                engine.run(node, {})
+
+    def test_a_damaged_page_is_no_wrong_source(self, engine: Engine, tmp_path: Path) -> None:
+        """What cannot be unpacked is noticed by every engine, whichever column it lies in, and is damage."""
+        file = tmp_path / "data.parquet"
+        table = pa.table({"v": pa.array([f"value {number}" for number in range(10_000)], pa.large_string())})
+        pq.write_table(table, file, compression="zstd", use_dictionary=False, write_page_checksum=True)
+        content = bytearray(file.read_bytes())
+        content[1_000:3_000] = bytes(2_000)
+        file.write_bytes(content)
+        with pytest.raises(CorruptStoreError, match="grange verify loans"):
+            engine.run(Scan((str(file),), "parquet", stored="loans"), {})
+
     def test_truncated_parquet(self, engine: Engine, tmp_path: Path) -> None:
         """Half a Parquet file is a SourceError, never half the rows."""
         (file,) = _parquet_files(tmp_path, ["half.parquet"], [_LOANS])
@@ -743,6 +848,13 @@ def _same_or_misfit(engine: Engine, node: Node, inputs: Mapping[str, Rows]) -> N
 
 def _held(table: pa.Table, held: Held) -> Rows:
     return Rows(polars=cast(pl.DataFrame, pl.from_arrow(table))) if held == "polars" else Rows(arrow=table)
+
+
+def _homed(table: pa.Table, home: str, folder: Path, name: str = "rows") -> tuple[Node, dict[str, Rows]]:
+    """A table in a Parquet file, or handed in under a name: its node, and the inputs."""
+    if home == "files":
+        return Scan(_parquet_files(folder, [f"{name}.parquet"], [table]), "parquet"), {}
+    return Input(name), {name: _held(table, cast(Held, home))}
 
 
 def _lay_out(group: CaseGroup, number: int, home: Home, folder: Path, inputs: dict[str, Rows]) -> Node:

@@ -21,6 +21,7 @@ _CALENDAR: Final = {
     "mo": "month", "month": "month", "months": "month", "M": "month", "q": "quarter", "quarter": "quarter",
     "y": "year", "year": "year", "years": "year", "Y": "year",
 }  # fmt: skip
+_NO_LIMIT: Final = "leave it out for no limit"
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-zµ]+)\s*")
 
 
@@ -34,9 +35,7 @@ def parse_duration(value: str | dt.timedelta, *, what: str = "duration") -> dt.t
     """
     if isinstance(value, dt.timedelta):
         if value <= dt.timedelta(0):
-            raise DurationError(
-                f"{what} must be longer than zero, got {value!r}", try_=f"leave {what} out for no limit"
-            )
+            raise DurationError(f"{what} must be longer than zero, got {value!r}", try_=_NO_LIMIT)
         return value
     if not isinstance(value, str):
         raise DurationError(f"{what} must be text such as '90d' or a timedelta, got {value!r}")
@@ -58,9 +57,7 @@ def parse_duration(value: str | dt.timedelta, *, what: str = "duration") -> dt.t
     if position == 0 or position < len(value):
         raise DurationError(f"{what} {value!r} is not a duration", try_="write it as 90d, 12h, 1d12h or 250ms")
     if total < 1:
-        raise DurationError(
-            f"{what} must be at least one microsecond, got {value!r}", try_=f"leave {what} out for no limit"
-        )
+        raise DurationError(f"{what} must be at least one microsecond, got {value!r}", try_=_NO_LIMIT)
     return dt.timedelta(microseconds=round(total))
 
 

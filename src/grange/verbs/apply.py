@@ -23,7 +23,7 @@ from grange.errors import (
     closest_names,
 )
 from grange.frames import Rows
-from grange.plan.bind import check_defaults
+from grange.plan.bind import check_defaults, check_view
 from grange.plan.materialize import sample_rows
 from grange.plan.nodes import Input, Limit, Node, Scan
 from grange.ports.registry import Change, Kind, Record, RegistryState
@@ -374,6 +374,8 @@ def _check_together(after: Catalog) -> None:
                         try_=f"declare it once: gr.Entity({entity.name!r}, join_keys={{{key!r}: '...'}})",
                     )
     after.check()
+    for view in after.views.values():
+        check_view(after, view)
 
 
 def users_of(catalog: Catalog, group: str) -> tuple[str, ...]:

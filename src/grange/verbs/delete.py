@@ -7,6 +7,7 @@ import datetime as dt
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
 from grange.errors import CorruptStoreError, InUseError, NotFoundError, UnknownVersionError, closest_names
+from grange.ports.registry import Run
 from grange.verbs.apply import refuse_if_used, remove, remove_rows, users_of
 from grange.verbs.materialize import load_online
 from grange.verbs.parts import Parts
@@ -71,7 +72,8 @@ def _serve_what_is_left(parts: Parts, group: FeatureGroup, now: dt.datetime) -> 
     if (meta.entity_keys, meta.event_time) != (group.join_keys, group.event_time):
         parts.online.drop(group.key_space, group.name)  # of another key or time: not what this group serves
         return
-    load_online(parts, stored, parts.engine().run(snapshot.rows, {}), engine=None, now=now)
+    loaded = load_online(parts, stored, parts.engine().run(snapshot.rows, {}), engine=None, now=now)
+    parts.record(Run(group.name, meta.version, "load", now, now, meta.row_count, {"online_rows": loaded}))
 
 
 def _delete_group(parts: Parts, catalog: Catalog, name: str, *, cascade: bool, now: dt.datetime) -> tuple[str, ...]:

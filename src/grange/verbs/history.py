@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +21,14 @@ from grange.errors import (
     closest_names,
 )
 from grange.frames import Rows
-from grange.plan.bind import BoundFeature, Request, bind, key_columns, resolve
+from grange.plan.bind import BoundFeature, Layout, Request, bind, key_columns, resolve
 from grange.plan.explain import explain
 from grange.plan.history import SPINE, SPINE_TIME, plan_history, plan_spine, spine_column
 from grange.plan.nodes import Node, Plan
-from grange.ports.offline import Snapshot
+from grange.ports.offline import Snapshot, VersionMeta
 from grange.transforming import query_sql
 from grange.types import DataType
+from grange.types.names import EVENT_TIME
 from grange.types.schema import Column
 from grange.verbs.parts import Parts
 
@@ -37,16 +39,87 @@ if TYPE_CHECKING:
 _TIME_NAMES = ("event_time", "event_timestamp", "timestamp")
 
 
+class Spine:
+    """The rows asked for, as they were given.
+
+    A pandas frame is converted column by column as columns are needed: one that the features do not look at may
+    hold anything, and comes back as it is.
+    """
+
+    __slots__ = ("_rows", "native")
+
+    def __init__(self, native: Any) -> None:
+        self.native = native
+        """What the caller gave."""
+        self._rows = None if _is_pandas(native) else Rows.of(native, what="the spine")
+
+    @property
+    def column_names(self) -> list[str]:
+        """The columns, in order."""
+        return [str(name) for name in self.native.columns] if self._rows is None else self._rows.column_names
+
+    def __len__(self) -> int:
+        return len(self.native) if self._rows is None else len(self._rows)
+
+    @property
+    def rows(self) -> Rows:
+        """All columns.
+
+        Raises:
+            ColumnTypeError: a pandas column whose values have no one type.
+        """
+        if self._rows is None:
+            self._rows = Rows.of(self.native, what="the spine")
+        return self._rows
+
+    def take(self, names: Iterable[str]) -> Rows:
+        """Some of the columns. Those of an empty pandas frame have no type, as pandas gives them one that says nothing.
+
+        Raises:
+            ColumnTypeError: a pandas column whose values have no one type.
+            RequestError: two columns have one of the names.
+        """
+        wanted = list(names)
+        if self._rows is not None:
+            return self._rows.select(wanted)
+        there = self.column_names
+        chosen = self.native.iloc[:, [place for name in wanted for place, own in enumerate(there) if own == name]]
+        rows = Rows.of(chosen, what="the spine")
+        if len(chosen):
+            return rows
+        import pyarrow as pa
+
+        kinds = dict(zip(wanted, (dtype.kind for dtype in chosen.dtypes), strict=True))
+        return Rows(arrow=pa.table({n: pa.nulls(0) if kinds[n] in "fO" else rows.arrow.column(n) for n in wanted}))
+
+    def times(self) -> list[str]:
+        """The columns that hold times, by their type."""
+        if self._rows is None:
+            infer = sys.modules["pandas"].api.types.infer_dtype
+            columns = [(name, self.native.iloc[:, place]) for place, name in enumerate(self.column_names)]
+            return [name for name, column in columns if column.dtype.kind == "M" or infer(column) == "datetime"]
+        if self._rows.is_polars:
+            import polars as pl
+
+            return [name for name, dtype in self._rows.polars.schema.items() if isinstance(dtype, pl.Datetime)]
+        import pyarrow as pa
+
+        return [field.name for field in self._rows.arrow.schema if pa.types.is_timestamp(field.type)]
+
+
+def _is_pandas(frame: Any) -> bool:
+    """Whether a frame is of pandas, which is not loaded for this."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(frame, pandas.DataFrame)
+
+
 class HistoricalFeatures:
     """A spine with features beside it: one row per spine row, in its order, the spine's columns untouched (PIT-1)."""
 
-    __slots__ = ("_features", "_native", "_spine", "event_time", "feature_names", "plan", "versions")
+    __slots__ = ("_features", "_spine", "event_time", "feature_names", "plan", "versions")
 
-    def __init__(
-        self, spine: Rows, native: Any, features: Rows, plan: Plan, *, event_time: str, versions: dict[str, str]
-    ) -> None:
+    def __init__(self, spine: Spine, features: Rows, plan: Plan, *, event_time: str, versions: dict[str, str]) -> None:
         self._spine = spine
-        self._native = native
         self._features = features
         self.plan = plan
         """What the engine ran."""
@@ -61,12 +134,16 @@ class HistoricalFeatures:
         return len(self._spine)
 
     def to_polars(self) -> pl.DataFrame:
-        """As a Polars DataFrame."""
-        return self._spine.polars.hstack(self._features.polars)
+        """As a Polars DataFrame.
+
+        Raises:
+            ColumnTypeError: a column of a pandas spine holds values of several types; `to_pandas` has it.
+        """
+        return self._spine.rows.polars.hstack(self._features.polars)
 
     def to_arrow(self) -> pa.Table:
-        """As an Arrow table."""
-        table, features = self._spine.arrow, self._features.arrow
+        """As an Arrow table. Raises as `to_polars`."""
+        table, features = self._spine.rows.arrow, self._features.arrow
         for name in features.column_names:
             table = table.append_column(features.schema.field(name), features.column(name))
         return table
@@ -76,10 +153,11 @@ class HistoricalFeatures:
         features = self._features.pandas
         import pandas as pd
 
-        if isinstance(self._native, pd.DataFrame):
-            features.index = self._native.index
-            return pd.concat([self._native, features], axis=1)
-        return pd.concat([self._spine.pandas, features], axis=1)
+        native = self._spine.native
+        if isinstance(native, pd.DataFrame):
+            features.index = native.index
+            return pd.concat([native, features], axis=1)
+        return pd.concat([self._spine.rows.pandas, features], axis=1)
 
     def explain(self) -> str:
         """What was done, as an indented tree."""
@@ -109,9 +187,12 @@ def get_historical_features(
     engine = parts.engine(request.engine)
     asked = resolve(catalog, features)
     stored = _stored(parts, catalog, asked)
-    schemas = {key: snapshot.meta.schema for key, snapshot in stored.items()}
-    bound = bind(catalog, asked, schemas, labels=True, full_feature_names=request.full_feature_names)
-    native, rows, time = _spine(parts, catalog, asked, bound, stored, spine, request)
+    layouts = {key: layout_of(snapshot.meta) for key, snapshot in stored.items()}
+    bound = bind(catalog, asked, layouts, labels=True, full_feature_names=request.full_feature_names)
+    if spine is None:
+        rows, time = _made_spine(parts, asked, bound, stored, request)
+    else:
+        rows, time = _given_spine(parts, spine, request)
     for feature in bound:
         if feature.name in rows.column_names:
             raise NameCollisionError(
@@ -128,7 +209,7 @@ def get_historical_features(
     handed_in = _engine_spine(rows, bound, time)
     result = engine.run(plan.root, {SPINE: handed_in})
     versions = {group: snapshot.meta.version for (group, _), snapshot in stored.items()}
-    return HistoricalFeatures(rows, native, result, plan, event_time=time, versions=versions)
+    return HistoricalFeatures(rows, result, plan, event_time=time, versions=versions)
 
 
 def _stored(parts: Parts, catalog: Catalog, asked: Request) -> dict[tuple[str, str | None], Snapshot]:
@@ -151,34 +232,62 @@ def _stored(parts: Parts, catalog: Catalog, asked: Request) -> dict[tuple[str, s
     return stored
 
 
-def _spine(
+def layout_of(meta: VersionMeta) -> Layout:
+    """How a version's rows lie, whatever the group's definition says by now."""
+    return Layout(meta.schema, meta.entity_keys, meta.event_time, meta.created_time)
+
+
+def _made_spine(
     parts: Parts,
-    catalog: Catalog,
     asked: Request,
     bound: Sequence[BoundFeature],
-    stored: dict[tuple[str, str | None], Snapshot],
-    spine: Any,
+    stored: Mapping[tuple[str, str | None], Snapshot],
     request: HistoryRequest,
-) -> tuple[Any, Rows, str]:
-    """The spine as it was given, as rows, and its time column."""
-    if spine is None:
-        first = asked.selections[0]
-        group = catalog.group(first.source)
-        if group.is_timeless:
-            raise RequestError(
-                f"a spine is needed: feature group {group.name!r} has no event times to make one of",
-                asked_by=asked.name,
-            )
-        plan = plan_spine(group, stored[first.source, first.version].rows, start=request.start, end=request.end)
-        rows = parts.engine(request.engine).run(plan.root, {})
-        return rows, rows, group.event_time
+) -> tuple[Spine, str]:
+    """The spine of the first group's entity keys and event times (PIT-8), under the columns that it is joined on, and
+    its time column.
+
+    Raises:
+        RequestError: such rows are not enough to join everything on.
+    """
+    first = asked.selections[0]
+    snapshot = stored[first.source, first.version]
+    layout = layout_of(snapshot.meta)
+    if layout.event_time == EVENT_TIME:
+        raise RequestError(
+            f"a spine is needed: feature group {first.source!r} has no event times to make one of",
+            asked_by=asked.name,
+        )
+    on = dict(first.on)
+    columns = [*(on.get(key, key) for key in layout.entity_keys), layout.event_time]
+    needed = {column: f"feature group {item.group.name!r} is joined on" for item in bound for column, _ in item.keys}
+    needed |= {column.name: "a request column is" for column in asked.requests}
+    lacking = [column for column in needed if column not in columns]
+    if lacking or len(set(columns)) < len(columns):
+        why = f"{needed[lacking[0]]} {lacking[0]!r}" if lacking else "two of its columns would have one name"
+        raise RequestError(
+            f"a spine is needed: one made of feature group {first.source!r} is not enough, as {why}",
+            asked_by=asked.name,
+            found=f"a made spine has {', '.join(columns)}",
+            details={"lacking": lacking},
+        )
+    plan = plan_spine(layout, snapshot.rows, start=request.start, end=request.end)
+    made = parts.engine(request.engine).run(plan.root, {})
+    named = dict(zip(made.column_names, columns, strict=True))
+    if made.is_polars:
+        return Spine(Rows(polars=made.polars.rename(named))), layout.event_time
+    return Spine(Rows(arrow=made.arrow.rename_columns(columns))), layout.event_time
+
+
+def _given_spine(parts: Parts, spine: Any, request: HistoryRequest) -> tuple[Spine, str]:
+    """The spine that the caller gave, and its time column."""
     if request.start is not None or request.end is not None:
         raise RequestError(
             "start and end make a spine, and one was given", try_="leave out either the spine or start and end"
         )
     native = _read_spine(parts, spine) if isinstance(spine, str | os.PathLike) else spine
-    rows = Rows.of(native, what="the spine")
-    return native, rows, _time_column(rows, request.event_time)
+    rows = Spine(native)
+    return rows, _time_column(rows, request.event_time)
 
 
 def _read_spine(parts: Parts, spine: str | os.PathLike[str]) -> Rows:
@@ -195,7 +304,7 @@ def _is_query(spine: str | os.PathLike[str]) -> bool:
     return bool(words) and words[0].lower() in ("select", "with", "from")
 
 
-def _time_column(rows: Rows, named: str | None) -> str:
+def _time_column(rows: Spine, named: str | None) -> str:
     names = rows.column_names
     if named is not None:
         if named not in names:
@@ -208,9 +317,7 @@ def _time_column(rows: Rows, named: str | None) -> str:
     known = [name for name in _TIME_NAMES if name in names]
     if known:
         return known[0]
-    import pyarrow as pa
-
-    times: list[str] = [field.name for field in rows.arrow.schema if pa.types.is_timestamp(field.type)]
+    times = rows.times()
     if len(times) == 1:
         return times[0]
     raise MissingColumnError(
@@ -220,7 +327,7 @@ def _time_column(rows: Rows, named: str | None) -> str:
     )
 
 
-def _check_requests(rows: Rows, asked: Request) -> None:
+def _check_requests(rows: Spine, asked: Request) -> None:
     from grange.types.arrow import conform_column
 
     for column in asked.requests:
@@ -230,10 +337,10 @@ def _check_requests(rows: Rows, asked: Request) -> None:
                 asked_by=asked.name,
                 found=", ".join(rows.column_names),
             )
-        conform_column(rows.select([column.name]).arrow.column(0), column, what="request data in the spine")
+        conform_column(rows.take([column.name]).arrow.column(0), column, what="request data in the spine")
 
 
-def _engine_spine(rows: Rows, bound: Sequence[BoundFeature], time: str) -> Rows:
+def _engine_spine(rows: Spine, bound: Sequence[BoundFeature], time: str) -> Rows:
     """What the engine sees of a spine: each key column in the types of the groups it joins, and the time in UTC."""
     import pyarrow as pa
 
@@ -249,7 +356,7 @@ def _engine_spine(rows: Rows, bound: Sequence[BoundFeature], time: str) -> Rows:
                 closest=closest_names(column, rows.column_names),
                 try_=f"rename the spine's column, or gr.select({name!r}, on={{{column!r}: '...'}})",
             )
-    table = rows.select(dict.fromkeys([*wanted, time])).arrow
+    table = rows.take(dict.fromkeys([*wanted, time])).arrow
     columns: dict[str, pa.ChunkedArray] = {}
     for column, groups in wanted.items():
         for group, dtype in groups.items():

@@ -28,7 +28,7 @@ def read(
     limit: int | None,
 ) -> Rows:
     """A group's stored rows in event-time order, without the sequence. See `FeatureStore.read`."""
-    definition = catalog.group(group)
+    catalog.group(group)
     snapshot = parts.offline.snapshot(group, version)
     stored = snapshot.meta.schema.names
     wanted = list(stored if columns is None else columns)
@@ -40,10 +40,11 @@ def read(
                 closest=closest_names(column, stored),
             )
     node: Node = snapshot.rows
+    # times as the version has them, which the definition of today may have elsewhere
     if snapshot.pending:
-        node = Order(node, definition.event_time, definition.created_time)
+        node = Order(node, snapshot.meta.event_time, snapshot.meta.created_time)
     if start is not None or end is not None:
-        node = Between(node, definition.event_time, start, end)
+        node = Between(node, snapshot.meta.event_time, start, end)
     if limit is not None:
         node = Limit(node, limit)
     return parts.engine().run(node, {}).select(wanted)

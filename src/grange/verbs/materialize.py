@@ -18,6 +18,7 @@ from grange.plan.nodes import Plan
 from grange.ports.offline import PUSHED_FROM, VersionMeta
 from grange.ports.registry import Run
 from grange.quality.expectations import Outcome, evaluate
+from grange.serving.layouts import layout_of
 from grange.serving.load import batches
 from grange.types.names import SEQUENCE
 from grange.types.time import to_micros
@@ -152,7 +153,7 @@ def load_online(parts: Parts, group: FeatureGroup, stored: Rows, *, engine: str 
         created_time=group.created_time,
         columns=columns,
     )
-    return parts.online.load(group.key_space, group.name, columns.names, loaded)
+    return parts.online.load(group.key_space, group.name, layout_of(columns), loaded)
 
 
 def draft_of(group: FeatureGroup, *, source: str) -> VersionMeta:

@@ -6,51 +6,173 @@ from collections.abc import Sequence
 from typing import Any
 
 from grange.definitions.catalog import Catalog
-from grange.plan.bind import bind, resolve
+from grange.definitions.feature_group import FeatureGroup
+from grange.definitions.feature_view import FeatureView
+from grange.definitions.references import as_selection
+from grange.errors import StoreUnavailableError, UnknownVersionError, UnsupportedError, closest_names
+from grange.plan.bind import Layout, Request, bind, resolve
 from grange.plan.nodes import ReadPlan
 from grange.plan.read import plan_read
+from grange.ports.registry import Run
 from grange.serving.reader import OnlineReader
 from grange.verbs.parts import Parts
+
+Pins = tuple[tuple[str, str], ...]
+"""(group, version) of the versions that a request pins."""
 
 
 class Readers:
     """Online readers by what was asked, for one state of the definitions."""
 
-    __slots__ = ("_by_request", "_catalog", "_parts")
+    __slots__ = ("_by_request", "_parts", "_pinned", "catalog")
 
     LIMIT = 256
     """How many different requests are kept; a service asks for a handful."""
 
     def __init__(self, parts: Parts, catalog: Catalog) -> None:
+        self.catalog = catalog
+        """The definitions that the readers were made for."""
         self._parts = parts
-        self._catalog = catalog
         self._by_request: dict[Any, OnlineReader] = {}
+        self._pinned: dict[Any, tuple[OnlineReader, Pins]] = {}
+        """Readers of pinned versions: whether those are served can change between two requests."""
 
     def get(self, features: Any, *, full_feature_names: bool) -> OnlineReader:
         """The reader of a request, made if it is new.
 
         Raises:
             UnknownFeatureViewError, UnknownFeatureGroupError, UnknownFeatureError, NameCollisionError, RequestError.
+            UnknownVersionError: a pinned version that there is not.
+            UnsupportedError: a group that is not served online, was not loaded, or a pinned version that is not the
+                one loaded.
         """
-        key = (_hashable(features), full_feature_names)
-        reader = self._by_request.get(key)
-        if reader is None:
-            plan = read_plan(self._parts, self._catalog, features, full_feature_names=full_feature_names)
-            reader = OnlineReader(plan, self._parts.online)
-            if len(self._by_request) >= self.LIMIT:
-                self._by_request.clear()
+        key: Any = (tuple(features) if type(features) is list else features, type(features), full_feature_names)
+        try:
+            reader = self._by_request.get(key)
+        except TypeError:  # something in it is no dict key
+            key = (_hashable(features), type(features), full_feature_names)
+            reader = self._by_request.get(key)
+        return self._slow(key, features, full_feature_names) if reader is None else reader
+
+    def _slow(self, key: Any, features: Any, full_feature_names: bool) -> OnlineReader:
+        known = self._pinned.get(key)
+        if known is not None:
+            check_pins(self._parts, known[1])
+            return known[0]
+        asked = resolve(self.catalog, features)
+        plan = _plan(self._parts, self.catalog, asked, full_feature_names=full_feature_names)
+        _check_loaded(self._parts, [self.catalog.group(group.group) for group in plan.groups])
+        reader = OnlineReader(plan, self._parts.online)
+        if len(self._by_request) + len(self._pinned) >= self.LIMIT:
+            self._by_request.clear()
+            self._pinned.clear()
+        pins = _pins(asked)
+        if pins:
+            self._pinned[key] = reader, pins
+        else:
             self._by_request[key] = reader
         return reader
 
 
 def read_plan(parts: Parts, catalog: Catalog, features: Any, *, full_feature_names: bool) -> ReadPlan:
-    """The plan of an online read."""
-    asked = resolve(catalog, features)
-    bound = bind(catalog, asked, {}, labels=False, full_feature_names=full_feature_names)
+    """The plan of an online read. Raises what `Readers.get` does, save for what is not loaded."""
+    return _plan(parts, catalog, resolve(catalog, features), full_feature_names=full_feature_names)
+
+
+def check_pins(parts: Parts, pins: Pins) -> None:
+    """Check that pinned versions are what is served: the online store holds the rows of one version, the last loaded,
+    and what was pushed since.
+
+    Raises:
+        UnknownVersionError: there is no such version.
+        UnsupportedError: it is not the one loaded, or rows were pushed since.
+    """
+    for group, version in pins:
+        versions = parts.offline.versions(group)
+        if version not in versions:
+            raise UnknownVersionError(
+                f"feature group {group!r} has no version {version}",
+                found=", ".join(versions) or "no versions",
+                closest=closest_names(version, versions),
+                try_=f"grange versions {group}",
+            )
+        run = _last_load(parts, group)
+        loaded = None if run is None else run.version
+        pushed = parts.offline.next_pushed(group) > parts.offline.meta(group, version).pushed_through
+        if version != loaded or pushed:
+            since = " and rows pushed since" if loaded is not None and pushed else ""
+            raise UnsupportedError(
+                f"version {version} of feature group {group!r} is not what is served: an online store holds the latest "
+                "state alone",
+                found="nothing that was loaded" if loaded is None else f"the rows of version {loaded}{since}",
+                try_=f"leave the version out online; get_historical_features reads {group}@{version}",
+                details={"group": group, "version": version, "loaded": loaded, "pushed_since": pushed},
+            )
+
+
+def _plan(parts: Parts, catalog: Catalog, asked: Request, *, full_feature_names: bool) -> ReadPlan:
+    for selection in asked.selections:
+        _check_served(catalog.group(selection.source, asked_by=asked.name), asked.name)
+    pins = _pins(asked)
+    check_pins(parts, pins)
+    metas = {pin: parts.offline.meta(*pin) for pin in pins}
+    stored: dict[tuple[str, str | None], Layout] = {
+        pin: Layout(meta.schema, meta.entity_keys, meta.event_time, meta.created_time) for pin, meta in metas.items()
+    }
+    bound = bind(catalog, asked, stored, labels=False, full_feature_names=full_feature_names)
     return plan_read(asked, bound, store=parts.online_name)
 
 
+def _pins(asked: Request) -> Pins:
+    pins = ((item.source, item.version) for item in asked.selections)
+    return tuple(dict.fromkeys((group, version) for group, version in pins if version is not None))
+
+
+def _check_served(group: FeatureGroup, asked_by: str) -> None:
+    if not group.online:
+        raise UnsupportedError(
+            f"feature group {group.name!r} is not served online: its definition says online=False",
+            asked_by=asked_by,
+            try_=f"set online=True, then grange apply and grange materialize {group.name}",
+        )
+
+
+def _check_loaded(parts: Parts, groups: Sequence[FeatureGroup]) -> None:
+    """Refuse groups that have history of which nothing was loaded online. A group that nobody pushed to yet, or whose
+    load had no rows, has none online either, and rightly so.
+
+    Raises:
+        UnsupportedError: names the group.
+    """
+    try:
+        held = {(info.key_space, info.group) for info in parts.online.info()}
+    except StoreUnavailableError:
+        return  # an outage is told by the read, as the view's policy has it (ONL-6)
+    for group in groups:
+        if (group.key_space, group.name) in held or not parts.offline.versions(group.name):
+            continue
+        if not parts.offline.meta(group.name).row_count:
+            continue
+        run = _last_load(parts, group.name)
+        if run is None or run.details["online_rows"]:
+            raise UnsupportedError(
+                f"feature group {group.name!r} has history, and nothing of it was loaded into the online store",
+                found=f"version {parts.offline.meta(group.name).version}; no rows in {parts.online_name!r}",
+                try_=f"grange materialize {group.name}",
+            )
+
+
+def _last_load(parts: Parts, group: str) -> Run | None:
+    """The newest run that loaded a version of a group online."""
+    loads = (run for run in parts.registry.runs(group) if run.version and run.details.get("online_rows") is not None)
+    return next(loads, None)
+
+
 def _hashable(features: Any) -> Any:
-    if isinstance(features, Sequence) and not isinstance(features, str | tuple):
-        return tuple(features)
-    return features if isinstance(features, str | tuple) else ("definition", features.name)
+    """What was asked for as values that a dict takes as key.
+
+    Raises:
+        RequestError: something that names no features.
+    """
+    items = features if isinstance(features, Sequence) else [features]
+    return tuple(item if isinstance(item, FeatureView) else as_selection(item) for item in items)

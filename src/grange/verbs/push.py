@@ -16,6 +16,7 @@ from grange.plan.materialize import feature_rows
 from grange.plan.nodes import Between, Input
 from grange.ports.registry import Run
 from grange.quality.expectations import Outcome
+from grange.serving.layouts import layout_of
 from grange.serving.load import push_batch
 from grange.types.time import to_micros
 from grange.verbs.materialize import check, draft_of, warnings_of
@@ -144,5 +145,5 @@ def _write_online(parts: Parts, group: FeatureGroup, rows: Rows, now: dt.datetim
         created_time=group.created_time,
         columns=columns,
     )
-    taken = parts.online.write(group.key_space, group.name, columns.names, batch)
+    taken = parts.online.write(group.key_space, group.name, layout_of(columns), batch)
     return taken, len(rows) - len(due)

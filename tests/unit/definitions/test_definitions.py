@@ -176,11 +176,56 @@ def test_formatting_and_comments_do_not_count_as_code() -> None:
         "SELEC * FRM",
         "COPY source TO 'x.csv'",
         "SELECT * FROM source, 'secrets.parquet'",
+        "WITH source_2 AS (SELECT * FROM source) SELECT * FROM Source_3",
     ],
 )
 def test_sql_is_one_select_over_source(query: str) -> None:
     with pytest.raises(DefinitionError):
         sql_transform(query)
+
+
+@pytest.mark.parametrize("name", ["SOURCE", "Source", '"Source"'])
+def test_source_may_be_written_in_any_case(name: str) -> None:
+    """DuckDB's names have no case, quoted ones neither."""
+    assert sql_transform(f"WITH Big AS (SELECT * FROM {name}) SELECT * FROM BIG").query
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        *[
+            (text, "reads the clock")
+            for text in (
+                "now()", "NOW()", "main.now()", "today()", "current_timestamp", "current_date", "current_time",
+                "localtime", "localtimestamp", "get_current_timestamp()", "transaction_timestamp()", "age(at)",
+                "ago(INTERVAL 1 DAY)", "date_diff('day', at, now())", "(SELECT max(now()) FROM source)",
+            )
+        ],
+        *[
+            (text, "draws random values")
+            for text in ("random()", "uuid()", "gen_random_uuid()", "uuidv7()", "setseed(0.5)")
+        ],
+        ("txid_current()", "depends on the session"),
+    ],
+)  # fmt: skip
+def test_sql_that_gives_other_rows_at_another_time_is_refused(expression: str, reason: str) -> None:
+    """The same rows must give the same version (TIME-3, VER-1)."""
+    with pytest.raises(DefinitionError, match=reason):
+        sql_transform(f"SELECT user_id, at, {expression} AS x FROM source")
+
+
+@pytest.mark.parametrize("sample", ["USING SAMPLE 10", "TABLESAMPLE 10%"])
+def test_sql_that_takes_a_sample_is_refused(sample: str) -> None:
+    with pytest.raises(DefinitionError, match="takes a sample"):
+        sql_transform(f"SELECT * FROM source {sample}")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["now", "uuid", "source.random", "age(ended, started)", '"current_date"', "flag AND source.now", "upper(today)"],
+)
+def test_columns_that_are_called_like_a_clock_are_columns(expression: str) -> None:
+    assert sql_transform(f"SELECT user_id, {expression} AS x FROM source").query
 
 
 def test_sql_may_use_ctes() -> None:
@@ -193,6 +238,16 @@ def test_sql_may_use_ctes() -> None:
         (lambda: gr.Entity("2fast"), "must be letters"),
         (lambda: gr.Entity("../etc"), "must be letters"),
         (lambda: gr.Entity("user", join_keys=[]), "at least one join key"),
+        (lambda: gr.Entity("user", join_keys=5), "join_keys must be column names"),
+        (lambda: gr.FileSource(None), "needs a path"),
+        (lambda: gr.FeatureGroup("g", entities=[gr.Entity("user")], source=None), "needs a source"),
+        (lambda: gr.FeatureGroup("g", entities=[gr.Entity("user")], source="a.parquet"), r"gr\.FileSource\('a.parq"),
+        (lambda: gr.FeatureGroup("g", entities=[gr.Entity("user")], source=pl.DataFrame()), r"gr\.TableSource"),
+        (lambda: gr.FeatureGroup("g", entities=["user"], source=gr.FileSource("a.csv")), r"gr\.Entity\('user'"),
+        (lambda: gr.FeatureGroup("g", entities=None, source=gr.FileSource("a.csv")), r"gr\.Entity\('user'"),
+        (lambda: gr.FeatureView("v", features=None), "features is a list"),
+        (lambda: gr.FeatureView("v", features={"a": "b"}), "features is a list"),
+        (lambda: gr.FeatureView("v", features=["a"], requests=["basket"]), "must be request sources"),
         (lambda: gr.Entity("user", join_keys=["a", "a"]), "twice"),
         (lambda: gr.Entity("user", join_keys={"a": "float64"}), "no dependable equality"),
         (lambda: gr.Entity("user", join_keys=["__sequence"]), "reserved"),

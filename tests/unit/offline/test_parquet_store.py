@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from grange.errors import ConfigError, ConflictError, CorruptStoreError, DataError, RequestError
+from grange.errors import ConfigError, ConflictError, CorruptStoreError, DataError, RequestError, StoreUnavailableError
 from grange.frames import Rows
 from grange.offline.parquet.backend import ParquetStore
 from grange.offline.parquet.layout import Layout
@@ -120,7 +120,15 @@ def test_compression_is_an_option(tmp_path: Path, compression: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"compression": "gzip9"}, {"partition_rows": 0}, {"partition_rows": "many"}, {"path": "s3://b"}, {"pat": "x"}],
+    [
+        {"check_bytes": -1},
+        {"check_bytes": "all"},
+        {"compression": "gzip9"},
+        {"partition_rows": 0},
+        {"partition_rows": "many"},
+        {"path": "s3://b"},
+        {"pat": "x"},
+    ],
 )
 def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     """Before anything is made."""
@@ -214,6 +222,63 @@ def test_metadata_that_lies_is_damage(store: ParquetStore, root: Path, change: d
     with pytest.raises(CorruptStoreError):
         store.snapshot("spend", "1.0.0")
     assert any("1.0.0" in finding.path for finding in store.verify())
+
+
+def damage(path: Path) -> None:
+    """Change one byte of the first page, which no reader needs to understand the file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("version", [None, "1.0.0"])
+def test_changed_bytes_are_found_before_an_engine_reads_them(
+    store: ParquetStore, root: Path, version: str | None
+) -> None:
+    """Where the size is as it was; the other versions are untouched."""
+    publish(store, draft(), numbered(history(1.0)))
+    publish(store, draft(), numbered(history(2.0)))
+    store.snapshot("spend")
+    damage(root / ("spend/1.0.0/data.parquet" if version else "spend/1.0.1/data.parquet"))
+    with pytest.raises(CorruptStoreError, match=version or r"1\.0\.1") as caught:
+        store.snapshot("spend", version)
+    assert "grange verify spend" in str(caught.value)
+    assert store.snapshot("spend", None if version else "1.0.0").meta.row_count == 1
+
+
+def test_larger_versions_are_left_to_verify(root: Path) -> None:
+    """`check_bytes` is the limit, the version's own size included."""
+    size = publish(ParquetStore(root), draft(), numbered(history(1.0))).size_bytes
+    damage(root / "spend/1.0.0/data.parquet")
+    ParquetStore(root, check_bytes=size - 1).snapshot("spend")
+    with pytest.raises(CorruptStoreError, match="damaged"):
+        ParquetStore(root, check_bytes=size).snapshot("spend")
+    assert any("1.0.0" in finding.path for finding in ParquetStore(root, check_bytes=0).verify())
+
+
+def test_changed_bytes_of_pushed_rows_are_found(store: ParquetStore, root: Path) -> None:
+    """By the checksums of their pages, in a snapshot and in all that was pushed."""
+    append(store, draft(), history(*map(float, range(500))))
+    (segment,) = (root / "spend/_pushed").iterdir()
+    damage(segment)
+    for read in (store.snapshot, store.pushed):
+        with pytest.raises(CorruptStoreError, match="pushed rows are damaged"):
+            read("spend")
+    unchecked = ParquetStore(root, check_bytes=0)
+    assert unchecked.snapshot("spend").pending == 500
+    assert [Path(finding.path).name for finding in unchecked.verify()] == [segment.name]
+
+
+def test_a_file_in_place_of_the_store_is_an_outage(store: ParquetStore, root: Path) -> None:
+    """An empty answer would say that nothing was ever stored."""
+    root.write_text("")
+    for read in (store.versions, store.meta, store.snapshot, store.pushed, store.next_pushed):
+        with pytest.raises(StoreUnavailableError):
+            read("spend")
+    with pytest.raises(StoreUnavailableError):
+        store.meta("spend", "1.0.0")
+    with pytest.raises(StoreUnavailableError):
+        store.verify()
 
 
 def test_event_times_no_calendar_has_are_refused(store: ParquetStore) -> None:

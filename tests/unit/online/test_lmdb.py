@@ -261,6 +261,31 @@ def test_a_truncated_file_is_reported(tmp_path: Path) -> None:
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize("damage", ["emptied", "removed"])
+def test_a_store_that_lost_its_data_is_not_a_new_one(tmp_path: Path, damage: str) -> None:
+    """LMDB would begin anew where its file is empty or gone, and nobody would have any feature."""
+    store = LmdbOnlineStore(tmp_path)
+    store.write("user", "a", ["x"], batch([1], "kept"))
+    store.close()
+    data = tmp_path / "data.mdb"
+    if damage == "emptied":
+        os.truncate(data, 0)
+    else:
+        data.unlink()
+    for _ in range(2):
+        with pytest.raises(CorruptStoreError, match="lost its data") as caught:
+            LmdbOnlineStore(tmp_path)
+        assert "grange materialize" in str(caught.value)
+
+
+def test_an_empty_file_that_was_never_used_is_a_new_store(tmp_path: Path) -> None:
+    """What a crash while the store was first made leaves behind."""
+    (tmp_path / "data.mdb").touch()
+    store = LmdbOnlineStore(tmp_path)
+    assert value(store, 1) is None
+    store.close()
+
+
 def test_a_damaged_value_is_reported(store: LmdbOnlineStore) -> None:
     """Bytes that do not decode are damage, not a missing row."""
     store.write("user", "a", ["x"], batch([1], "kept"))

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from grange.errors import SchemaError
+from grange.errors import UnknownFeatureError
 from grange.frames import Rows
 from grange.quality import ColumnStatistics, statistics
 
@@ -91,6 +91,6 @@ def test_times_booleans_binary_decimals_and_nested() -> None:
 def test_columns_come_in_the_order_asked_for_and_unknown_ones_are_errors() -> None:
     rows = Rows.of({"a": [1], "b": [2], "c": [3]})
     assert [found.name for found in statistics(rows, ["c", "a"])] == ["c", "a"]
-    with pytest.raises(SchemaError) as caught:
+    with pytest.raises(UnknownFeatureError) as caught:
         statistics(rows, ["bb"])
     assert "b" in caught.value.closest

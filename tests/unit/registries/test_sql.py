@@ -305,6 +305,27 @@ def test_a_file_that_is_no_database_is_corrupt(path: Path) -> None:
     assert path.read_text().startswith("# notes")
 
 
+def test_an_emptied_file_beside_its_log_is_corrupt_and_the_log_is_kept(registry: SqlRegistry, path: Path) -> None:
+    log = path.with_name(f"{path.name}-wal")
+    kept = log.read_bytes()
+    registry.close()
+    path.write_bytes(b"")
+    log.write_bytes(kept)
+
+    reopened = SqlRegistry(f"sqlite:///{path}")
+    for ask in ask_everything(reopened):
+        with pytest.raises(CorruptStoreError, match="cannot be read"):
+            ask()
+    assert kept and log.read_bytes() == kept
+
+
+def test_a_file_of_no_bytes_is_a_new_registry(path: Path) -> None:
+    path.touch()
+    fresh = SqlRegistry(f"sqlite:///{path}")
+    assert fresh.revision() == 0
+    fresh.close()
+
+
 def test_a_malformed_file_is_corrupt(registry: SqlRegistry, path: Path) -> None:
     registry.close()
     content = path.read_bytes()

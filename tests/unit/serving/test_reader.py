@@ -14,6 +14,7 @@ from grange.online.memory.backend import MemoryOnlineStore
 from grange.plan.nodes import ReadColumn, ReadGroup, ReadPlan
 from grange.ports.online import OnlineBatch, StoredRow
 from grange.serving.keys import encode_key
+from grange.serving.layouts import layout_of
 from grange.serving.reader import OnlineReader, Status
 from grange.types import Schema, parse_dtype
 
@@ -36,9 +37,15 @@ class Counting(MemoryOnlineStore):
 
 
 def put(store: MemoryOnlineStore, space: str, group: str, number: int, **values: Any) -> None:
+    """Store values under the types that they are of in these tests."""
     key = encode_key([number], [INT])
     assert key is not None
-    store.write(space, group, list(values), OnlineBatch([key], [10], None, [tuple(values.values())]))
+    kinds = {"d": "date", "m": "decimal(12,2)", "s": "struct{a:list[int64]}", "n": "int8"}
+    types = {
+        name: kinds.get(name, "float64" if isinstance(value, float) else "int64") for name, value in values.items()
+    }
+    columns = layout_of(Schema.of(types))
+    store.write(space, group, columns, OnlineBatch([key], [10], None, [tuple(values.values())]))
 
 
 def group(

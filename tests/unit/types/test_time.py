@@ -41,6 +41,12 @@ def test_what_is_no_positive_length_is_refused(value: object) -> None:
         parse_duration(value)  # type: ignore[arg-type]
 
 
+def test_the_hint_for_a_length_of_zero_names_nothing_twice() -> None:
+    with pytest.raises(DurationError) as caught:
+        parse_duration("0d", what="ttl of feature group 'spend'")
+    assert caught.value.try_ == "leave it out for no limit"
+
+
 @given(st.timedeltas(min_value=dt.timedelta(microseconds=1), max_value=dt.timedelta(days=100_000)))
 def test_a_duration_reads_back_from_its_text(length: dt.timedelta) -> None:
     assert parse_duration(format_duration(length)) == length

@@ -13,6 +13,7 @@ from grange.engines.duckdb.session import Databases
 from grange.errors import ConfigError
 from grange.frames import Rows
 from grange.plan.nodes import (
+    Align,
     Apply,
     Between,
     Concat,
@@ -78,7 +79,9 @@ def _inputs(node: Node) -> tuple[Node, ...]:
             return ()
         case Concat():
             return node.inputs
-        case Limit() | Apply() | Timeless() | Conform() | Number() | Between() | Order() | Latest() | EntityTimes():
+        case Limit() | Apply() | Timeless() | Conform() | Align() | Number() | Between() | Order():
+            return (node.input,)
+        case Latest() | EntityTimes():
             return (node.input,)
         case PointInTimeJoin():
             return (node.spine, *(join.rows for join in node.joins))

@@ -16,12 +16,14 @@ import pyarrow as pa
 
 from grange.definitions.transforms import SqlTransform
 from grange.engines.duckdb.files import scan
-from grange.engines.duckdb.fit import fit, trusting
+from grange.engines.duckdb.fit import duckdb_type, fit, trusting
 from grange.engines.duckdb.session import Session
 from grange.engines.duckdb.sql import Query, cell, every, listed, name, sql, whole
 from grange.errors import RequestError, SchemaError, TransformError
 from grange.frames import Rows
+from grange.plan.checks import check_align, check_concat
 from grange.plan.nodes import (
+    Align,
     Apply,
     Between,
     Concat,
@@ -73,6 +75,8 @@ def compile_node(session: Session, node: Node, inputs: Mapping[str, Rows]) -> Qu
             return _append(compile_node(session, node.input, inputs), EVENT_TIME, _at(ALWAYS_MICROS))
         case Conform():
             return _conform(session, node, compile_node(session, node.input, inputs))
+        case Align():
+            return _align(session, node, compile_node(session, node.input, inputs))
         case Number():
             number = sql("CAST(", whole(node.start - 1), "+", _NUMBER, "AS BIGINT)")
             return _append(compile_node(session, node.input, inputs), SEQUENCE, number)
@@ -105,6 +109,7 @@ def _input(session: Session, node: Input, inputs: Mapping[str, Rows]) -> Query:
 def _concat(session: Session, parts: Sequence[Query]) -> Query:
     if len(parts) == 1:
         return parts[0]
+    check_concat([part.names for part in parts])
     alike = [part.pick(parts[0].names) for part in parts]
     try:
         # DuckDB would turn numbers into text to put them below text
@@ -112,6 +117,17 @@ def _concat(session: Session, parts: Sequence[Query]) -> Query:
     except pa.ArrowException as error:
         raise SchemaError("rows to put together have other types", found=str(error).splitlines()[0]) from error
     return Query(" UNION ALL ".join(sql("(", part.sql, ")") for part in alike), parts[0].names)
+
+
+def _align(session: Session, node: Align, query: Query) -> Query:
+    check_align(node, query.names)
+    columns = [
+        (own, query.column(own) if own in query.names else sql("CAST(NULL AS", duckdb_type(node.schema[own]), ")"))
+        for own in node.schema.names
+    ]
+    if SEQUENCE in query.names:
+        columns.append((SEQUENCE, query.column(SEQUENCE)))
+    return fit(session, query.select(columns), node.schema.columns, what=node.what)
 
 
 def _append(query: Query, own: str, expression: str) -> Query:
@@ -397,7 +413,7 @@ def _at(micros: int) -> str:
 def is_canonical(node: Node) -> bool:
     """Whether a node's columns have canonical types: one of its kind, or of the inputs that it hands on, made them."""
     match node:
-        case Conform() | Latest() | EntityTimes() | PointInTimeJoin():
+        case Conform() | Align() | Latest() | EntityTimes() | PointInTimeJoin():
             return True
         case Limit() | Number() | Between() | Order() | Timeless():
             return is_canonical(node.input)

@@ -24,6 +24,7 @@ from grange.engines.duckdb.fit import Cast, cast, fit, matches
 from grange.engines.duckdb.session import Session
 from grange.engines.duckdb.sql import Query, cell, every, listed, sql, text
 from grange.errors import ColumnTypeError, GrangeError, SchemaError, SourceError, closest_names
+from grange.plan.checks import unreadable
 from grange.plan.nodes import Scan
 from grange.types import DataType
 from grange.types.arrow import arrow_type, conform_column
@@ -68,14 +69,6 @@ def _wanted(node: Scan, present: Sequence[str]) -> tuple[list[str], list[Column]
                 closest=closest_names(own, present),
             )
     return wanted, declared
-
-
-def _unreadable(file: str, node: Scan, error: BaseException) -> SourceError:
-    if isinstance(error, FileNotFoundError):
-        return SourceError(f"file {file!r} does not exist", try_="look at the path of its source")
-    return SourceError(
-        f"file {file!r} cannot be read as {node.format}", found=(str(error).splitlines() or ["nothing"])[0]
-    )
 
 
 def _runs(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[Any, list[str]]]:
@@ -127,8 +120,8 @@ def _parquet(session: Session, node: Scan) -> Query:
 def _parquet_schema(file: str, node: Scan) -> pa.Schema:
     try:
         return pq.read_schema(file).remove_metadata()
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(file, node, error) from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise unreadable(file, node, error) from error
 
 
 def _parquet_part(session: Session, files: Sequence[str], columns: Sequence[tuple[str, str]], width: int) -> Query:
@@ -140,7 +133,7 @@ def _parquet_part(session: Session, files: Sequence[str], columns: Sequence[tupl
 
 def _accuser(files: Sequence[str], node: Scan) -> Callable[[duckdb.Error], GrangeError]:
     shown = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
-    return lambda error: _unreadable(shown, node, error)
+    return lambda error: unreadable(shown, node, error)
 
 
 def _stored(expression: str, arrow: pa.DataType) -> str:
@@ -182,7 +175,7 @@ def _header(file: str, node: Scan) -> tuple[str, ...]:
         with _open(file) as stream:
             header = next(csv.reader(stream, delimiter=node.separator), None)
     except (OSError, EOFError, ValueError, csv.Error) as error:
-        raise _unreadable(file, node, error) from error
+        raise unreadable(file, node, error) from error
     if not header:
         raise SourceError(f"file {file!r} is empty", try_="a CSV file starts with the names of its columns")
     if len(set(header)) != len(header):
@@ -193,7 +186,7 @@ def _header(file: str, node: Scan) -> tuple[str, ...]:
 
 def _spooled(session: Session, query: Query, node: Scan) -> Query:
     shown = node.files[0] if len(node.files) == 1 else f"{node.files[0]} and {len(node.files) - 1} more"
-    session.suspect(query.sql, lambda error: _unreadable(shown, node, error))
+    session.suspect(query.sql, lambda error: unreadable(shown, node, error))
     return session.spool(query)
 
 
@@ -291,7 +284,7 @@ def _exists(file: str, node: Scan) -> None:
     try:
         Path(file).stat()
     except OSError as error:
-        raise _unreadable(file, node, error) from error
+        raise unreadable(file, node, error) from error
 
 
 def _all_objects(session: Session, lines: Query, node: Scan) -> None:

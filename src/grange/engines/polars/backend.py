@@ -13,12 +13,14 @@ from polars.exceptions import PolarsError
 from grange.definitions.transforms import PythonTransform
 from grange.engines.polars.joining import Part, point_in_time_join
 from grange.engines.polars.scans import blame, check_column, scan, together
-from grange.engines.polars.values import TIME, canonical, conformed, is_canonical
-from grange.errors import RequestError, SchemaError, TransformError
+from grange.engines.polars.values import TIME, canonical, conformed, is_canonical, polars_type
+from grange.errors import RequestError, SchemaError, SourceError, TransformError
 from grange.frames import Rows
 from grange.kernels.asof import History, latest
 from grange.kernels.keys import KeyIndex
+from grange.plan.checks import check_align, check_concat
 from grange.plan.nodes import (
+    Align,
     Apply,
     Between,
     Concat,
@@ -83,8 +85,7 @@ class _Run:
             case Input():
                 return _imported(self._input(node)).polars.lazy()
             case Concat():
-                parts = [self._lazy(part, limit) for part in node.inputs]
-                return together(parts, what="parts of one source", names=[type(part).__name__ for part in node.inputs])
+                return _concat([self._lazy(part, limit) for part in node.inputs])
             case Limit():
                 enough = node.rows if limit is None else min(node.rows, limit)
                 return self._lazy(node.input, enough).head(node.rows)
@@ -95,6 +96,8 @@ class _Run:
                 return self._lazy(node.input, limit).with_columns(always)
             case Conform():
                 return self._conform(node, limit)
+            case Align():
+                return self._align(node, limit)
             case Number():
                 numbers = pl.int_range(node.start, node.start + pl.len(), dtype=pl.Int64).alias(SEQUENCE)
                 return self._lazy(node.input, limit).with_columns(numbers)
@@ -156,6 +159,20 @@ class _Run:
         rows = chosen.collect()
         return pl.LazyFrame([conformed(rows.get_column(column.name), column, what=node.what) for column in node.schema])
 
+    def _align(self, node: Align, limit: int | None) -> pl.LazyFrame:
+        frame = self._lazy(node.input, limit)
+        found = frame.collect_schema()
+        check_align(node, found.names())
+        lacking = [column for column in node.schema if column.name not in found]
+        nulls = [pl.lit(None, polars_type(column.dtype)).alias(column.name) for column in lacking]
+        wanted = [*node.schema.names, *([SEQUENCE] if SEQUENCE in found else [])]
+        aligned = frame.with_columns(nulls).select(wanted)
+        there = [column for column in node.schema if column.name in found]
+        if all(is_canonical(found[column.name], column.dtype) for column in there):
+            return aligned
+        rows = aligned.collect()
+        return rows.with_columns(conformed(rows.get_column(c.name), c, what=node.what) for c in there).lazy()
+
     def _between(self, node: Between) -> pl.LazyFrame:
         frame = self._lazy(node.input)
         _check_columns(frame, [node.column])
@@ -205,6 +222,20 @@ class _Run:
         return chosen.unique().sort(node.event_time, *node.keys)
 
 
+def _concat(parts: Sequence[pl.LazyFrame]) -> pl.LazyFrame:
+    """Parts of the same columns one after another.
+
+    Raises:
+        SchemaError: their columns differ, or have types that nothing holds both of.
+    """
+    schemas = [part.collect_schema() for part in parts]
+    check_concat([schema.names() for schema in schemas])
+    try:
+        return together(parts, what="rows to put together", names=[f"part {n}" for n in range(1, len(parts) + 1)])
+    except SourceError as error:
+        raise SchemaError("rows to put together have other types", found=error.found) from error
+
+
 def _imported(rows: Rows) -> Rows:
     """The rows in types that Polars reads."""
     if rows.is_polars:
@@ -229,7 +260,18 @@ def _scans(node: Node) -> Iterator[Scan]:
             yield from _scans(node.spine)
             for join in node.joins:
                 yield from _scans(join.rows)
-        case Limit() | Apply() | Timeless() | Conform() | Number() | Between() | Order() | Latest() | EntityTimes():
+        case (
+            Limit()
+            | Apply()
+            | Timeless()
+            | Conform()
+            | Align()
+            | Number()
+            | Between()
+            | Order()
+            | Latest()
+            | EntityTimes()
+        ):
             yield from _scans(node.input)
         case _:
             assert_never(node)

@@ -28,6 +28,7 @@ from polars.exceptions import PolarsError
 
 from grange.engines.polars.values import conformed, from_arrow, is_canonical, polars_type
 from grange.errors import ColumnTypeError, SchemaError, SourceError, closest_names
+from grange.plan.checks import unreadable
 from grange.plan.nodes import Scan
 from grange.types.arrow import arrow_type, conform_column
 from grange.types.schema import Column
@@ -136,15 +137,7 @@ def blame(node: Scan) -> None:
         except (PolarsError, OSError) as error:
             if node.format == "jsonl" and isinstance(error, PolarsError):
                 _blame_values(node, file)
-            raise _unreadable(file, node, error) from error
-
-
-def _unreadable(file: str, node: Scan, error: BaseException) -> SourceError:
-    if isinstance(error, FileNotFoundError):
-        return SourceError(f"file {file!r} does not exist", try_="look at the path of its source")
-    return SourceError(
-        f"file {file!r} cannot be read as {node.format}", found=(str(error).splitlines() or ["nothing"])[0]
-    )
+            raise unreadable(file, node, error) from error
 
 
 def _files(node: Scan, limit: int | None) -> list[pl.LazyFrame]:
@@ -290,7 +283,7 @@ def _header(node: Scan, file: str) -> list[str]:
         with _open(file) as lines:
             header = next(csv.reader(lines, delimiter=node.separator), None)
     except (OSError, EOFError, ValueError, csv.Error) as error:
-        raise _unreadable(file, node, error) from error
+        raise unreadable(file, node, error) from error
     if not header:
         raise SourceError(f"file {file!r} is empty", try_="a CSV file starts with the names of its columns")
     if len(set(header)) != len(header):
@@ -336,7 +329,7 @@ def _read_csv(node: Scan, file: str, names: Sequence[str], limit: int | None, *,
                     break
         return pa.Table.from_batches(batches, schema)
     except (pa.ArrowException, OSError, EOFError, ValueError, csv.Error) as error:
-        raise _unreadable(file, node, error) from error
+        raise unreadable(file, node, error) from error
 
 
 def _check_quotes(node: Scan, file: str) -> None:

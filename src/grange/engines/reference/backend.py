@@ -16,7 +16,9 @@ import pyarrow as pa
 from grange.engines.reference.files import scan
 from grange.errors import RequestError, SchemaError
 from grange.frames import Rows
+from grange.plan.checks import check_align, check_concat
 from grange.plan.nodes import (
+    Align,
     Apply,
     Between,
     Concat,
@@ -76,6 +78,8 @@ def _run(node: Node, inputs: Mapping[str, Rows]) -> pa.Table:
             return _timeless(_run(node.input, inputs))
         case Conform():
             return conform(_run(node.input, inputs), node.schema, what=node.what)
+        case Align():
+            return _align(node, _run(node.input, inputs))
         case Number():
             return _number(_run(node.input, inputs), node.start)
         case Between():
@@ -100,8 +104,22 @@ def _input(node: Input, inputs: Mapping[str, Rows]) -> pa.Table:
 
 
 def _concat(parts: Sequence[pa.Table]) -> pa.Table:
+    check_concat([part.column_names for part in parts])
     names = parts[0].column_names
-    return pa.concat_tables([_select(part, names) for part in parts], promote_options="permissive")
+    try:
+        return pa.concat_tables([_select(part, names) for part in parts], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise SchemaError("rows to put together have other types", found=str(error).splitlines()[0]) from error
+
+
+def _align(node: Align, table: pa.Table) -> pa.Table:
+    check_align(node, table.column_names)
+    columns = {
+        column.name: table.column(column.name) if column.name in table.column_names else pa.nulls(table.num_rows)
+        for column in node.schema
+    }
+    aligned = conform(pa.table(columns), node.schema, what=node.what)
+    return aligned.append_column(SEQUENCE, table.column(SEQUENCE)) if SEQUENCE in table.column_names else aligned
 
 
 def _number(table: pa.Table, start: int) -> pa.Table:

@@ -19,6 +19,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from grange.errors import ColumnTypeError, DataError, SchemaError, SourceError
+from grange.plan.checks import unreadable
 from grange.plan.nodes import Scan
 from grange.types import Schema
 from grange.types.arrow import arrow_type, conform_column
@@ -54,22 +55,18 @@ def _read(path: Path, node: Scan) -> pa.Table:
         match node.format:
             case "parquet":
                 # the file alone: no partition columns out of the names of the folders above it
-                return pq.ParquetFile(path).read().replace_schema_metadata(None)
+                return pq.ParquetFile(path, page_checksum_verification=True).read().replace_schema_metadata(None)
             case "csv":
                 return _read_csv(path, node)
             case "jsonl":
                 return _read_jsonl(path, node.schema)
             case _:
                 assert_never(node.format)
-    except FileNotFoundError as error:
-        raise SourceError(f"file {str(path)!r} does not exist", try_="look at the path of its source") from error
     except DataError:
         raise
     except (pa.ArrowException, OSError, EOFError, ValueError, csv.Error) as error:
         # Arrow says ArrowInvalid (a ValueError), files say OSError, text says UnicodeDecodeError (a ValueError)
-        raise SourceError(
-            f"file {str(path)!r} cannot be read as {node.format}", found=(str(error).splitlines() or ["nothing"])[0]
-        ) from error
+        raise unreadable(str(path), node, error) from error
 
 
 def _together(tables: Sequence[pa.Table]) -> pa.Table:

@@ -36,15 +36,23 @@ class ParquetStore:
         root: the store's folder; made when something is first written.
         partition_rows: a version of more rows has a data file per month.
         compression: of Parquet pages: snappy, zstd, lz4 or none.
+        check_bytes: files of a version, or pushed rows, of at most so many bytes together are checked for damage when
+            a process first reads them; larger ones by `verify`.
     """
 
     name = "parquet"
 
     def __init__(
-        self, root: str | os.PathLike[str], *, partition_rows: int = 20_000_000, compression: str = "snappy"
+        self,
+        root: str | os.PathLike[str],
+        *,
+        partition_rows: int = 20_000_000,
+        compression: str = "snappy",
+        check_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self._layout = Layout(Path(root).absolute())
         self._compression = compression
+        self._check_bytes = check_bytes
         self._locks = Locks()
         self._versions = Versions(self._layout)
         self._publisher = Publisher(
@@ -90,7 +98,8 @@ class ParquetStore:
             raise UnknownVersionError(
                 f"feature group {group!r} has neither a version nor pushed rows", try_=f"grange materialize {group}"
             )
-        parts = [*([] if meta is None else [self._piece(meta)]), *pushed.pieces(listed, since=since)]
+        parts = [*([] if meta is None else [self._piece(meta)]), *pushed.pieces(listed, group=group, since=since)]
+        pushed.check(listed, group=group, most=self._check_bytes)
         if meta is None:
             meta = pushed.alone(listed)
         for segment in listed:
@@ -100,14 +109,18 @@ class ParquetStore:
         return Snapshot(meta.with_(schema=schema), pushed.together(parts, schema, group=group), pending)
 
     def _piece(self, meta: VersionMeta) -> pushed.Piece:
-        return pushed.Piece(meta.schema, pushed.scan(self._versions.data_files(meta), meta.schema, ordered=True))
+        files = self._versions.data_files(meta)
+        if meta.size_bytes <= self._check_bytes:
+            self._versions.check_files(meta, files)
+        return pushed.Piece(meta.schema, pushed.scan(files, meta.schema, group=meta.name, ordered=True))
 
     def pushed(self, group: str) -> Node | None:
         """See `OfflineStore.pushed`. Columns as in `snapshot`."""
         listed = pushed.segments(self._layout.pushed(group))
         if not listed:
             return None
-        parts = pushed.pieces(listed)
+        pushed.check(listed, group=group, most=self._check_bytes)
+        parts = pushed.pieces(listed, group=group)
         return pushed.together(parts, pushed.union(part.schema for part in parts), group=group)
 
     def next_pushed(self, group: str) -> int:

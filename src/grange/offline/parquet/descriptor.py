@@ -19,6 +19,7 @@ def _make(
     path: str | os.PathLike[str] = ".grange/offline",
     partition_rows: Any = 20_000_000,
     compression: Any = "snappy",
+    check_bytes: Any = 64 * 1024 * 1024,
 ) -> OfflineStore:
     """The store. Creates nothing until something is written.
 
@@ -29,13 +30,17 @@ def _make(
         raise ConfigError(f"offline store 'parquet': path {os.fspath(path)!r} is not a local folder")
     if not isinstance(partition_rows, int) or isinstance(partition_rows, bool) or partition_rows < 1:
         raise ConfigError("offline store 'parquet': partition_rows must be at least 1", found=repr(partition_rows))
+    if not isinstance(check_bytes, int) or isinstance(check_bytes, bool) or check_bytes < 0:
+        raise ConfigError("offline store 'parquet': check_bytes must be at least 0", found=repr(check_bytes))
     if compression not in _COMPRESSIONS:
         raise ConfigError(
             f"offline store 'parquet': unknown compression {compression!r}", found=", ".join(_COMPRESSIONS)
         )
     from grange.offline.parquet.backend import ParquetStore
 
-    return ParquetStore(Path(root) / path, partition_rows=partition_rows, compression=compression)
+    return ParquetStore(
+        Path(root) / path, partition_rows=partition_rows, compression=compression, check_bytes=check_bytes
+    )
 
 
 DESCRIPTOR = Descriptor(
@@ -46,5 +51,7 @@ DESCRIPTOR = Descriptor(
         "path": "the folder of the store, relative to the project's; `.grange/offline` by default",
         "partition_rows": "versions of more rows are cut into a file per month; 20000000 by default",
         "compression": "snappy (default), zstd, lz4 or none",
+        "check_bytes": "versions of at most so many bytes are checked against their hashes when they are first read; "
+        "67108864 by default, 0 leaves all to `grange verify`",
     },
 )

@@ -52,11 +52,12 @@ def names(folder: Path) -> list[str]:
     """The names in a folder, sorted; none when there is no such folder.
 
     Raises:
-        StoreUnavailableError: the folder cannot be listed.
+        StoreUnavailableError: the folder cannot be listed, or is a file, as is one where the store's root should be:
+            an empty answer would say that nothing was ever stored.
     """
     try:
         return sorted(os.listdir(folder))  # noqa: PTH208 - names alone, not a Path each
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
     except OSError as error:
         raise unavailable(str(folder), error) from error

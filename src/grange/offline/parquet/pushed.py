@@ -12,14 +12,12 @@ from typing import IO, Final
 
 import pyarrow as pa
 
-from grange.definitions.transforms import PythonTransform
 from grange.definitions.versioning import schema_hash
 from grange.errors import CorruptStoreError
 from grange.offline.parquet import disk, layout, tables
-from grange.plan.nodes import Apply, Between, Concat, Node, Scan
+from grange.plan.nodes import Align, Between, Concat, Node, Scan
 from grange.ports.offline import VersionMeta
 from grange.types import DataType, Schema
-from grange.types.arrow import arrow_type, conform_column
 from grange.types.names import SEQUENCE
 from grange.types.schema import Column
 
@@ -95,6 +93,42 @@ def _read_note(segment: Segment, size: int, changed: int) -> VersionMeta:
         raise CorruptStoreError(f"pushed rows {segment.path} do not say what they are", found=repr(error)) from error
 
 
+def check(listed: Sequence[Segment], *, group: str, most: int) -> None:
+    """Check the pages of segments against their checksums, once per file; only where all have at most so many bytes.
+
+    Raises:
+        CorruptStoreError: a page does not match, or a file cannot be read.
+    """
+    try:
+        stats = [(segment.path, segment.path.stat()) for segment in listed]
+    except FileNotFoundError as error:
+        raise _damaged(group, str(error)) from error
+    except OSError as error:
+        raise disk.unavailable(f"pushed rows of {group!r}", error) from error
+    if sum(stat.st_size for _, stat in stats) > most:
+        return
+    try:
+        for path, stat in stats:
+            _check_pages(path, stat.st_size, stat.st_mtime_ns)
+    except CorruptStoreError as error:
+        raise _damaged(group, f"{error.message}: {error.found}") from error
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _check_pages(path: Path, size: int, changed: int) -> None:
+    """Read a file, once: size and time of change tell one file from another of the same name."""
+    tables.read_parquet(path)
+
+
+def _damaged(group: str, found: str) -> CorruptStoreError:
+    return CorruptStoreError(
+        f"feature group {group!r}: pushed rows are damaged",
+        found=found,
+        try_=f"grange verify {group}",
+        details={"group": group},
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A node whose rows all have the columns of one schema, and the sequence."""
@@ -103,13 +137,13 @@ class Piece:
     node: Node
 
 
-def pieces(listed: Iterable[Segment], *, since: int = 0) -> tuple[Piece, ...]:
+def pieces(listed: Iterable[Segment], *, group: str, since: int = 0) -> tuple[Piece, ...]:
     """The rows of segments from sequence `since` on, neighbours of equal columns in one scan."""
     made: list[Piece] = []
     for (_, cut), run in itertools.groupby(listed, lambda s: (_columns(note(s).schema), s.first < since)):
         same = list(run)
         schema = note(same[0]).schema
-        node: Node = scan([segment.path for segment in same], schema, ordered=False)
+        node: Node = scan([segment.path for segment in same], schema, group=group, ordered=False)
         # a version may end in the middle of a push
         made.append(Piece(schema, Between(node, SEQUENCE, since, None) if cut else node))
     return tuple(made)
@@ -119,7 +153,7 @@ def _columns(schema: Schema) -> tuple[tuple[str, DataType], ...]:
     return tuple((column.name, column.dtype) for column in schema)
 
 
-def scan(files: Sequence[Path], schema: Schema, *, ordered: bool) -> Scan:
+def scan(files: Sequence[Path], schema: Schema, *, group: str, ordered: bool) -> Scan:
     """Stored files; what Parquet has no type for is said in the scan's schema."""
     untyped = tuple(Column(column.name, column.dtype) for column in schema if _has_duration(column.dtype))
     return Scan(
@@ -128,6 +162,7 @@ def scan(files: Sequence[Path], schema: Schema, *, ordered: bool) -> Scan:
         schema=Schema(untyped),
         columns=(*schema.names, SEQUENCE),
         ordered=ordered,
+        stored=group,
     )
 
 
@@ -154,35 +189,7 @@ def together(parts: Sequence[Piece], schema: Schema, *, group: str) -> Node:
 def _aligned(piece: Piece, schema: Schema, group: str) -> Node:
     if _columns(piece.schema) == _columns(schema):
         return piece.node
-    align = PythonTransform(
-        name="align",
-        module=__name__,
-        source_text="",
-        code_hash=schema_hash(schema),
-        frame="arrow",
-        function=Align(schema, f"feature group {group!r}"),
-    )
-    return Apply(piece.node, align, group)
-
-
-@dataclass(frozen=True, slots=True)
-class Align:
-    """Gives stored rows of older columns the columns of a newer schema: what they lack is null, types are cast.
-
-    Called with an Arrow table that has a sequence column. ColumnTypeError when a value does not fit the newer type.
-    """
-
-    schema: Schema
-    what: str
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        columns = {column.name: self._column(table, column) for column in self.schema}
-        return pa.table({**columns, SEQUENCE: table.column(SEQUENCE)})
-
-    def _column(self, table: pa.Table, column: Column) -> pa.ChunkedArray:
-        if column.name in table.column_names:
-            return conform_column(table.column(column.name), column, what=self.what)
-        return pa.chunked_array([pa.nulls(table.num_rows, arrow_type(column.dtype))])
+    return Align(piece.node, schema, group)
 
 
 def alone(listed: Sequence[Segment]) -> VersionMeta:

@@ -185,8 +185,9 @@ def _reading(path: Path) -> Iterator[None]:
     """Turns what can go wrong with a stored file into CorruptStoreError, and an outage into StoreUnavailableError."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
-        # Arrow raises a bare OSError, without a number, for a file that is not what it should be
+    except (pa.ArrowException, OSError, ValueError) as error:
+        # for a file that is not what it should be, Arrow raises a bare OSError, without a number; names in its footer
+        # that are no text are a UnicodeDecodeError, which is a ValueError
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
             raise unavailable(str(path), error) from error
         raise CorruptStoreError(

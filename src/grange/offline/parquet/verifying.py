@@ -75,7 +75,7 @@ class Verifier:
             for path in self._versions.changed_files(meta, files):
                 yield Finding(str(path), "its bytes are not those that were written")
             table = pa.concat_tables([tables.read_parquet(file) for file in files])
-        except CorruptStoreError as error:
+        except (CorruptStoreError, pa.ArrowException) as error:  # Arrow's: the files are of different columns
             yield Finding(str(self._layout.version(group, version)), _text(error))
             return
         for problem in _contradictions(meta, table):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from grange.errors import CorruptStoreError, DefinitionError, UnknownVersionError, closest_names
@@ -121,15 +122,33 @@ class Versions:
             )
         return files
 
+    def check_files(self, meta: VersionMeta, files: list[Path]) -> None:
+        """Check the bytes of a version's files, once per process, before engines take them for history.
+
+        Raises:
+            CorruptStoreError: some are not those that were written.
+        """
+        changed = self._changed(meta, files, _sha256_once)
+        if changed:
+            raise CorruptStoreError(
+                f"feature group {meta.name!r} {meta.version} is damaged: a file has other bytes than were written",
+                found=", ".join(map(str, changed)),
+                try_=f"grange verify {meta.name}; grange materialize {meta.name} builds a new version",
+                details={"group": meta.name, "version": meta.version, "files": [str(path) for path in changed]},
+            )
+
     def changed_files(self, meta: VersionMeta, files: list[Path]) -> list[Path]:
         """The files of a version whose bytes changed since they were written, also where no value is: statistics,
         say, that let readers skip rows."""
+        return self._changed(meta, files, disk.sha256)
+
+    def _changed(self, meta: VersionMeta, files: list[Path], digest: Callable[[Path], str]) -> list[Path]:
         stored = disk.read_json(self._layout.version(meta.name, meta.version) / layout.META) or {}
         expected = stored.get(layout.FILE_HASHES)
         changed = []
         for relative, path in zip(meta.files, files, strict=True):
             try:
-                found = disk.sha256(path)
+                found = digest(path)
             except OSError as error:
                 raise disk.unavailable(str(path), error) from error
             if not isinstance(expected, dict) or found != expected.get(relative):
@@ -142,6 +161,17 @@ class Versions:
             return not self.changed_files(meta, self.data_files(meta))
         except CorruptStoreError:
             return False
+
+
+def _sha256_once(path: Path) -> str:
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(path: Path, size: int, changed: int) -> str:
+    """`disk.sha256`, once per file: size and time of change tell one file from another of the same name."""
+    return disk.sha256(path)
 
 
 def _corrupt(group: str, version: str, folder: Path, found: str) -> CorruptStoreError:

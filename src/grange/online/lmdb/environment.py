@@ -29,6 +29,8 @@ T = TypeVar("T")
 META = b"meta"
 FORMAT_KEY = b"format"
 FORMAT = b"grange-online-1"
+MARKER = "format"
+"""A file that says that an environment was made here: `data.mdb` may then not be missing or empty."""
 MAX_DATABASES = 1024
 MAX_READERS = 1024
 SMALLEST_MAP = 64 << 20
@@ -182,9 +184,11 @@ class Environment:
             if self.users == 0:
                 raise StoreUnavailableError(f"online store {self.path} is closed", try_="open the store again")
             try:
+                self._check_emptied()
                 self._env = self._open_files()
                 self._heal_truncation()
                 self._check_format()
+                self._mark()
                 self._env.reader_check()
             except (lmdb.Error, OSError) as error:
                 self.reopen_later()
@@ -193,6 +197,27 @@ class Environment:
                 self.reopen_later()
                 raise
             return self._env
+
+    def _check_emptied(self) -> None:
+        """Refuse a store whose data is gone: LMDB would begin a new one, where nobody has any feature.
+
+        Raises:
+            CorruptStoreError: the file is missing or has no bytes, and the store was made before.
+        """
+        data = self.path / "data.mdb"
+        if (self.path / MARKER).exists() and (not data.exists() or data.stat().st_size == 0):
+            raise CorruptStoreError(
+                f"online store {self.path} has lost its data",
+                found=f"{data.name} is {'empty' if data.exists() else 'gone'}, and the store was in use",
+                try_=REBUILD,
+                details={"path": str(self.path)},
+            )
+
+    def _mark(self) -> None:
+        """Remember beside the data that it was made; the data is complete when the mark is there."""
+        marker = self.path / MARKER
+        if not self.read_only and not marker.exists():
+            marker.write_bytes(FORMAT)
 
     def _open_files(self) -> Any:
         self.read_only = False

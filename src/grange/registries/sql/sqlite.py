@@ -31,7 +31,11 @@ _PRIMARY: Final = 0xFF
 
 
 class SqliteDatabase(Database):
-    """A registry in one SQLite file. Its folder is made; a relative path lies in the project."""
+    """A registry in one SQLite file. Its folder is made; a relative path lies in the project.
+
+    A file of no bytes is a new registry, as `touch` leaves it: nothing tells it from one that was emptied, unless
+    its write-ahead log still lies beside it; then it is corrupt.
+    """
 
     def __init__(self, url: URL, root: Path) -> None:
         self.path = _path_of(url, root)
@@ -83,6 +87,7 @@ class SqliteDatabase(Database):
 
     def _make_engine(self) -> Engine:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._refuse_emptied()
         self._ensure_wal()
         status = self.path.stat()
         self._identity = (status.st_dev, status.st_ino)
@@ -126,6 +131,19 @@ class SqliteDatabase(Database):
                     time.sleep(0.01)
         finally:
             connection.close()
+
+    def _refuse_emptied(self) -> None:
+        """SQLite would throw away the log of an emptied file, and with it what a repair could start from.
+
+        Raises:
+            CorruptStoreError: the file has no bytes and its log has some.
+        """
+        log = self.path.with_name(f"{self.path.name}-wal")
+        try:
+            if self.path.stat().st_size == 0 and log.stat().st_size > 0:
+                raise self._corrupt(f"a file of 0 bytes beside its log of {log.stat().st_size:,}")
+        except FileNotFoundError:
+            return  # a new registry, or one whose log was folded into it
 
     def _same_file(self) -> bool:
         """Whether the file at the path is the one that was opened.
