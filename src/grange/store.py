@@ -84,12 +84,12 @@ class FeatureStore:
     def catalog(self) -> Catalog:
         """The applied definitions, at most `REFRESH_SECONDS` old."""
         moment = time.monotonic()
-        if self._catalog is None or moment - self._checked > REFRESH_SECONDS:
-            if self._catalog is None or self._parts.registry.revision() != self._revision:
-                self._reload()
+        known = self._catalog
+        if known is None or moment - self._checked > REFRESH_SECONDS:
+            if known is None or self._parts.registry.revision() != self._revision:
+                known = self._reload()
             self._checked = moment
-        assert self._catalog is not None
-        return self._catalog
+        return known
 
     def plan(self, definitions: Iterable[Definition] | Definition | None = None, *, prune: bool = False) -> ApplyPlan:
         """What `apply` would change. Looks at sources where a schema is to be inferred; changes nothing.
@@ -403,11 +403,12 @@ class FeatureStore:
         """Make sure that the definitions are those of this moment."""
         self._checked = float("-inf")
 
-    def _reload(self) -> None:
+    def _reload(self) -> Catalog:
         state = self._parts.registry.state()
-        self._catalog = catalog_of(state, self._parts.local)
+        self._catalog = loaded = catalog_of(state, self._parts.local)
         self._revision = state.revision
         self._readers = None
+        return loaded
 
     def _forget(self) -> None:
         self._catalog = None

@@ -163,7 +163,7 @@ def bind(
                     asked_by=request.name,
                     found=f"{other} and {item}",
                     try_=f"gr.select({group.name!r}, {feature!r}, prefix='{group.name}_')"
-                    + (", or full_feature_names=True" if request.name == _LIST else ""),
+                    + (", or full_feature_names=True" if request.name == _LIST and other.group != group else ""),
                 )
     _check_brought(request, bound)
     return tuple(bound.values())

@@ -46,6 +46,7 @@ class OnlineStore(Protocol):
     """Latest row per (key space, entity key, group). Safe for several threads and, where it is shared, processes.
 
     A group's rows may have different layouts (the columns it had when they were written); a row names its own.
+    Columns are opaque texts to the store; `grange.serving` writes `name:type` into them.
     `grange.testing.OnlineStoreContract` proves the promises.
     """
 
