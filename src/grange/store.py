@@ -291,7 +291,7 @@ class FeatureStore:
             `start <= event time < end`.
 
         Raises:
-            UnknownFeatureGroupError, UnknownVersionError, SchemaError (no such column).
+            UnknownFeatureGroupError, UnknownVersionError, UnknownFeatureError (no such column).
         """
         from grange.verbs import look
 

@@ -182,7 +182,7 @@ def test_fg_stats(shop: Grange) -> None:
     assert [(item["name"], item["count"]) for item in found] == [("amount", 199)]
     assert "amount_per_item" in shop("fg", "stats", "last_order").out
     missing = shop("fg", "stats", "last_order", "--features", "amuont", "--json")
-    assert missing.code != 0 and missing.json["error"]["details"]["closest"][0] == "amount"
+    assert missing.code == 3 and missing.json["error"]["details"]["closest"][0] == "amount"
 
 
 def test_fg_create_over_a_file_with_everything(shop: Grange) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.serialize import to_data
-from grange.errors import NotFoundError, SchemaError, UnknownVersionError, closest_names
+from grange.errors import NotFoundError, UnknownFeatureError, UnknownVersionError, closest_names
 from grange.frames import Rows
 from grange.plan.nodes import Between, Limit, Node, Order
 from grange.quality.statistics import ColumnStatistics, statistics
@@ -34,10 +34,11 @@ def read(
     wanted = list(stored if columns is None else columns)
     for column in wanted:
         if column not in stored:
-            raise SchemaError(
+            raise UnknownFeatureError(
                 f"feature group {group!r} version {snapshot.meta.version} has no column {column!r}",
                 found=", ".join(stored),
                 closest=closest_names(column, stored),
+                try_=f"grange fg features {group}",
             )
     node: Node = snapshot.rows
     # times as the version has them, which the definition of today may have elsewhere
