@@ -279,22 +279,6 @@ def encode_columns(columns: Sequence[pa.ChunkedArray], dtypes: Sequence[DataType
     return pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary()), null_handling="emit_null")
 
 
-def sort_order(column: pa.ChunkedArray, dtype: DataType) -> np.ndarray[Any, Any] | None:
-    """The order in which a column's keys ascend, from its values; None where they do already or only bytes can tell."""
-    import numpy as np
-
-    from grange.kernels.arrays import integers, single
-
-    if not dtype.is_integer or column.null_count:
-        return None
-    values = integers(single(column))[0]
-    if dtype.kind == "uint64":
-        values = values.view(np.uint64)
-    if bool((values[1:] >= values[:-1]).all()):
-        return None
-    return np.argsort(values, kind="stable")
-
-
 def _one(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     import pyarrow as pa
 
