@@ -18,8 +18,10 @@ from grange.errors import (
     CorruptStoreError,
     RequestError,
     SchemaError,
+    SourceError,
     StoreUnavailableError,
     UnknownFeatureError,
+    UnsupportedError,
 )
 
 ENGINES = ["polars", "duckdb", "reference"]
@@ -308,3 +310,91 @@ class TestDamage:
         for read in (history, rows_of, lambda store: rows_of(store, version="1.0.0")):
             with pytest.raises(StoreUnavailableError):
                 read(filled)
+
+
+def test_pushed_rows_are_the_only_copy_so_their_types_stay(project: Path) -> None:
+    """A type that cannot hold them is refused when it is applied, before anything new is stored."""
+
+    def group(kind: str) -> gr.FeatureGroup:
+        schema = {"user_id": "string", "at": "datetime", "x": kind}
+        source = gr.PushSource("events", event_time="at", schema=schema)
+        return gr.FeatureGroup("events", entities=gr.Entity("user", join_keys=["user_id"]), source=source)
+
+    with gr.FeatureStore(project, online="memory") as store:
+        store.apply([group("int64")])
+        store.push("events", [{"user_id": "u1", "at": "2026-01-01", "x": 1}])
+        with pytest.raises(SchemaError, match="cannot become string"):
+            store.apply([group("string")])
+        assert store.read("events", columns=["x"]).polars["x"].to_list() == [1]
+        store.apply([group("float64")])
+        store.materialize("events")
+        assert store.read("events", columns=["x"]).polars["x"].to_list() == [1.0]
+
+
+def test_an_empty_batch_source_takes_nothing_along(project: Path) -> None:
+    import polars as pl
+
+    rows = pl.DataFrame({"user_id": ["u1"], "at": ["2026-01-01T00:00:00Z"], "x": [1]})
+    rows.write_parquet(project / "batch.parquet")
+    source = gr.PushSource("p", event_time="at", batch_source=gr.FileSource("batch.parquet", event_time="at"))
+    with gr.FeatureStore(project, online="memory") as store:
+        store.apply([gr.FeatureGroup("p", entities=gr.Entity("user", join_keys=["user_id"]), source=source)])
+        store.materialize("p")
+        store.push("p", rows.with_columns(user_id=pl.lit("u2")))
+        rows.clear().write_parquet(project / "batch.parquet")
+        with pytest.raises(SourceError, match="has no rows"):
+            store.materialize("p")
+        assert len(store.read("p")) == 2
+
+
+def test_a_changed_type_is_refused_online_until_it_is_materialized(project: Path) -> None:
+    import polars as pl
+
+    pl.DataFrame({"user_id": ["u1"], "at": ["2026-01-01T00:00:00Z"], "x": [1]}).write_csv(project / "rows.csv")
+
+    def group(kind: str) -> gr.FeatureGroup:
+        source = gr.FileSource("rows.csv", event_time="at")
+        user = gr.Entity("user", join_keys=["user_id"])
+        return gr.FeatureGroup("typed", entities=user, source=source, schema={"x": kind})
+
+    with gr.FeatureStore(project, online="memory") as store:
+        store.apply([group("int64")])
+        store.materialize("typed")
+        store.apply([group("float64")])
+        with pytest.raises(UnsupportedError, match="stored as int64 and defined as float64"):
+            store.get_online_features(["typed:x"], [{"user_id": "u1"}])
+        store.materialize("typed")
+        assert store.get_online_features(["typed:x"], [{"user_id": "u1"}]).to_dicts()[0]["x"] == 1.0
+
+
+def test_an_unreadable_definition_is_mended_by_applying_it_again(project: Path) -> None:
+    import sqlite3
+
+    import polars as pl
+
+    pl.DataFrame({"user_id": ["u1"], "x": [1]}).write_csv(project / "rows.csv")
+    user = gr.Entity("user", join_keys=["user_id"])
+    group = gr.FeatureGroup("plain", entities=user, source=gr.FileSource("rows.csv"))
+    with gr.FeatureStore(project) as store:
+        store.apply([group])
+    with sqlite3.connect(project / ".grange" / "registry.db") as database:
+        database.execute("update definitions set definition = '{}' where kind = 'feature_group'")
+    database.close()
+    with gr.FeatureStore(project) as store:
+        with pytest.raises(CorruptStoreError, match="plain"):
+            store.catalog.group("plain")
+        assert store.apply([group])
+        assert store.catalog.group("plain").join_keys == ("user_id",)
+
+
+def test_one_name_for_a_group_and_a_foreign_source_is_not_pushed_to(project: Path) -> None:
+    import polars as pl
+
+    user = gr.Entity("user", join_keys=["user_id"])
+    schema = {"user_id": "string", "at": "datetime", "x": "int64"}
+    foreign = gr.FeatureGroup("q", entities=user, source=gr.PushSource("n", event_time="at", schema=schema))
+    frame = gr.TableSource(pl.DataFrame({"user_id": ["u1"], "x": [1]}), name="frame")
+    with gr.FeatureStore(project, online="memory") as store:
+        store.apply([foreign, gr.FeatureGroup("n", entities=user, source=frame)])
+        with pytest.raises(RequestError, match="feature group and, besides, the push source"):
+            store.push("n", [{"user_id": "u1", "at": "2026-01-01", "x": 1}])

@@ -145,6 +145,17 @@ _CHANCE: Final = frozenset(("gen_random_uuid", "rand", "random", "setseed", "uui
 _SESSION: Final = frozenset(
     (
         "current_connection_id",
+        "current_database",
+        "current_role",
+        "current_schema",
+        "current_schemas",
+        "current_setting",
+        "current_user",
+        "getvariable",
+        "session_user",
+        "user",
+        "version",
+        "write_log",
         "current_query",
         "current_query_id",
         "current_transaction_id",
@@ -156,7 +167,7 @@ _SESSION: Final = frozenset(
 )
 _BARE: Final = frozenset(("current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"))
 """What SQL calls without parentheses."""
-_CALL: Final = re.compile(r"(\w+)(?:\(|$)")
+_CALL: Final = re.compile(r'"?(\w+)"?(?:\(|$)')
 
 
 def _check_repeatable(query: Any) -> None:

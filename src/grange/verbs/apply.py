@@ -156,6 +156,8 @@ def _prepare(
     absent = _absent(given, applied)
     after = given if prune else applied.merged(given)
     _check_together(after)
+    for group in given.groups.values():
+        _check_pushed(parts, group)
     changes: list[Change] = []
     everything: list[Definition] = [*given.entities.values(), *given.groups.values(), *given.views.values()]
     for definition in everything:
@@ -167,7 +169,7 @@ def _prepare(
         known = records.get((record.kind, record.name))
         if known is None:
             changes.append(Change("create", record.kind, record.name, record))
-        elif known.fingerprint != record.fingerprint:
+        elif known.fingerprint != record.fingerprint or fingerprint(_shown(known.definition)) != known.fingerprint:
             changes.append(Change("update", record.kind, record.name, record))
     if prune:
         changes += [Change("delete", kind, name, None) for kind, name in absent]
@@ -190,7 +192,8 @@ def _describe(change: Change, state: RegistryState) -> DefinitionChange:
             lines = describe(change.kind, new)
         else:
             old = next(r.definition for r in state.records if (r.kind, r.name) == (change.kind, change.name))
-            lines = compare(_shown(old), new)
+            damaged = not set(new) <= set(old)
+            lines = ("what was stored of it could not be read",) if damaged else compare(_shown(old), new)
     return DefinitionChange(change.action, change.kind, change.name, lines)
 
 
@@ -347,6 +350,30 @@ def _check_group(group: FeatureGroup) -> None:
                 closest=closest_names(column, columns),
             )
     check_defaults(group)
+
+
+def _check_pushed(parts: Parts, group: FeatureGroup) -> None:
+    """Pushed rows are the only copy of what they hold, so a column may only change to a type that can hold it.
+
+    Raises:
+        SchemaError: a column of rows that were pushed would change to a type that cannot.
+    """
+    if parts.offline.pushed(group.name) is None:
+        return
+    for column in parts.offline.snapshot(group.name).meta.schema:
+        wanted = group.schema.get(column.name)
+        if wanted is not None and not _holds(wanted, column.dtype):
+            raise SchemaError(
+                f"feature group {group.name!r}: column {column.name!r} cannot become {wanted}: rows were pushed "
+                f"with it as {column.dtype}, and they are the only copy",
+                try_=f"give the new column another name; or start over: grange fg delete {group.name}",
+            )
+
+
+def _holds(wide: DataType, narrow: DataType) -> bool:
+    """Whether a type may take a column of another over; its values still decide when they are read."""
+    numbers = (wide.is_integer or wide.is_float) and (narrow.is_integer or narrow.is_float)
+    return wide == narrow or numbers or wide.kind == narrow.kind
 
 
 def _check_together(after: Catalog) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.serialize import to_data
-from grange.errors import NotFoundError, UnknownFeatureError, UnknownVersionError, closest_names
+from grange.errors import NotFoundError, RequestError, UnknownFeatureError, UnknownVersionError, closest_names
 from grange.frames import Rows
 from grange.plan.nodes import Between, Limit, Node, Order
 from grange.quality.statistics import ColumnStatistics, statistics
@@ -28,6 +28,8 @@ def read(
     limit: int | None,
 ) -> Rows:
     """A group's stored rows in event-time order, without the sequence. See `FeatureStore.read`."""
+    if limit is not None and limit < 0:
+        raise RequestError(f"limit must be zero or more, got {limit}", try_="leave it out for all rows")
     catalog.group(group)
     snapshot = parts.offline.snapshot(group, version)
     stored = snapshot.meta.schema.names

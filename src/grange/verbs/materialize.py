@@ -242,8 +242,8 @@ def _refuse_to_empty(
     Raises:
         SourceError: the source has no rows (in the range), and there is nothing stored yet, or rows would go.
     """
-    if isinstance(group.source, PushSource):
-        return  # what was pushed stays, whatever its batch source holds
+    if isinstance(group.source, PushSource) and group.source.batch_source is None:
+        return  # it has no source but what was pushed
     first = before.source_rows if before is not None and _is_ranged(request) else 0
     numbers = rows.select([SEQUENCE]).polars.to_series()
     if numbers.is_between(first, PUSHED_FROM, closed="left").any():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from grange.definitions.catalog import Catalog
@@ -15,6 +15,7 @@ from grange.plan.nodes import ReadPlan
 from grange.plan.read import plan_read
 from grange.ports.registry import Run
 from grange.serving.reader import OnlineReader
+from grange.types import Schema
 from grange.verbs.parts import Parts
 
 Pins = tuple[tuple[str, str], ...]
@@ -61,7 +62,8 @@ class Readers:
             return known[0]
         asked = resolve(self.catalog, features)
         plan = _plan(self._parts, self.catalog, asked, full_feature_names=full_feature_names)
-        _check_loaded(self._parts, [self.catalog.group(group.group) for group in plan.groups])
+        latest = {selection.source for selection in asked.selections if selection.version is None}
+        _check_loaded(self._parts, [self.catalog.group(group.group) for group in plan.groups], latest)
         reader = OnlineReader(plan, self._parts.online)
         if len(self._by_request) + len(self._pinned) >= self.LIMIT:
             self._by_request.clear()
@@ -137,7 +139,7 @@ def _check_served(group: FeatureGroup, asked_by: str) -> None:
         )
 
 
-def _check_loaded(parts: Parts, groups: Sequence[FeatureGroup]) -> None:
+def _check_loaded(parts: Parts, groups: Sequence[FeatureGroup], latest: Collection[str]) -> None:
     """Refuse groups that have history of which nothing was loaded online. A group that nobody pushed to yet, or whose
     load had no rows, has none online either, and rightly so.
 
@@ -149,7 +151,11 @@ def _check_loaded(parts: Parts, groups: Sequence[FeatureGroup]) -> None:
     except StoreUnavailableError:
         return  # an outage is told by the read, as the view's policy has it (ONL-6)
     for group in groups:
-        if (group.key_space, group.name) in held or not parts.offline.versions(group.name):
+        if not parts.offline.versions(group.name):
+            continue
+        if (group.key_space, group.name) in held:
+            if group.name in latest:  # a pinned version is read with its own columns
+                _check_types(group, parts.offline.meta(group.name).schema)
             continue
         if not parts.offline.meta(group.name).row_count:
             continue
@@ -158,6 +164,23 @@ def _check_loaded(parts: Parts, groups: Sequence[FeatureGroup]) -> None:
             raise UnsupportedError(
                 f"feature group {group.name!r} has history, and nothing of it was loaded into the online store",
                 found=f"version {parts.offline.meta(group.name).version}; no rows in {parts.online_name!r}",
+                try_=f"grange materialize {group.name}",
+            )
+
+
+def _check_types(group: FeatureGroup, stored: Schema) -> None:
+    """Refuse a group whose columns changed their type since its rows were stored: history reads them in the old type,
+    and what lies online is not of the new one.
+
+    Raises:
+        UnsupportedError: names the column and both types.
+    """
+    for column in group.features():
+        before = stored.get(column.name)
+        if before is not None and before != column.dtype and not (before.is_integer and column.dtype.is_integer):
+            raise UnsupportedError(
+                f"feature group {group.name!r}: column {column.name!r} is stored as {before} and defined as "
+                f"{column.dtype}",
                 try_=f"grange materialize {group.name}",
             )
 

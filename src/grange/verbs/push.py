@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
-from grange.errors import StoreUnavailableError, UnknownFeatureGroupError, closest_names
+from grange.errors import RequestError, StoreUnavailableError, UnknownFeatureGroupError, closest_names
 from grange.frames import Rows
 from grange.plan.materialize import feature_rows
 from grange.plan.nodes import Between, Input
@@ -51,6 +51,12 @@ def targets(catalog: Catalog, name: str) -> tuple[FeatureGroup, ...]:
         UnknownFeatureGroupError: neither a group nor a push source.
     """
     named = (catalog.groups[name],) if name in catalog.groups else ()
+    others = [group.name for group in catalog.readers(name) if group not in named]
+    if named and others and named[0] not in catalog.readers(name):
+        raise RequestError(
+            f"{name!r} is a feature group and, besides, the push source of {', '.join(map(repr, others))}",
+            try_="rename the push source; or push to the groups by name",
+        )
     readers = tuple({group.name: group for group in (*named, *catalog.readers(name))}.values())
     if not readers:
         sources = {group.source.name for group in catalog.groups.values() if catalog.readers(group.source.name)}
@@ -94,8 +100,10 @@ def push(
             error.retry = error.retry and not stored
             if stored:
                 error.details["stored"] = stored
+                missing = [item.group.name for item in prepared if item.group.name not in stored]
+                again = f"; push them again to {', '.join(missing)} alone" if missing else ""
                 error.try_ = (
-                    f"the rows are in the history of {', '.join(stored)}; bring them online: grange materialize"
+                    f"the rows are in the history of {', '.join(stored)}; bring them online: grange materialize{again}"
                 )
             raise
     warnings = [line for item in prepared for line in warnings_of(item.outcome)]

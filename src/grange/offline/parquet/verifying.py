@@ -115,9 +115,8 @@ class Verifier:
             except ConflictError:
                 return
             yield from _unfinished([self._layout.metadata], [], repair=repair)
-            if manifest.read(self._layout) == (self._publisher.survey() or None):
-                return
-            if not self._layout.manifest.exists() and not self._publisher.survey():
+            listed, there = manifest.read(self._layout), self._publisher.survey()
+            if listed == there or (not there and not self._layout.manifest.exists()):
                 return
             if repair:
                 self._publisher.rebuild_manifest()
