@@ -420,6 +420,14 @@ class TestMaterialize:
 
         assert len(list((store.project / ".grange/offline/spend/_quarantine").iterdir())) == 1
 
+    def test_expectations_that_drop_every_row_take_nothing_along(self, filled: gr.FeatureStore) -> None:
+        filled.apply([spend_group(ttl="5d", expectations={"visits": gr.greater_than(100, policy="drop")})])
+        SPEND.drop_nulls("visits").write_parquet(filled.project / "data" / "spend.parquet")
+
+        with pytest.raises(ExpectationError, match="drop every one of 4 rows"):
+            filled.materialize("spend")
+        assert len(filled.read("spend")) == 5
+
     def test_a_group_deleted_elsewhere_is_not_brought_back(self, project: Path) -> None:
         with gr.FeatureStore(project) as one, gr.FeatureStore(project) as two:
             one.apply([spend_group()])

@@ -11,7 +11,14 @@ from typing import Any
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.sources import PushSource
 from grange.definitions.versioning import config_hash, schema_hash
-from grange.errors import CorruptStoreError, RequestError, SourceError, StoreUnavailableError, UnknownVersionError
+from grange.errors import (
+    CorruptStoreError,
+    ExpectationError,
+    RequestError,
+    SourceError,
+    StoreUnavailableError,
+    UnknownVersionError,
+)
 from grange.frames import Rows
 from grange.plan.materialize import STORED, plan_latest, plan_materialize
 from grange.plan.nodes import Plan
@@ -202,6 +209,12 @@ def _materialize(
     tell("check", len(rows))
     outcome = check(group, rows)
     kept = outcome.kept(rows)
+    if len(rows) and not len(kept):
+        raise ExpectationError(
+            f"feature group {group.name!r}: its expectations drop every one of {len(rows)} rows",
+            found="; ".join(str(item) for item in outcome.drops),
+            try_="check the source and the expectations; what was stored stays as it is",
+        )
     tell("write", len(kept))
     draft = _filled(parts, group, kept, outcome).with_(version=request.version or "")
     meta = parts.offline.publish(draft, kept, now=now)
