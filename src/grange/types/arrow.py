@@ -374,6 +374,33 @@ def _first_misfit(values: pa.ChunkedArray, dtype: DataType, target: pa.DataType)
     return low, values[low].as_py()
 
 
+def cast_text(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray | None:
+    """Text as another type; None when some of it is none."""
+    try:
+        return values.cast(target)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+def parse_text(values: pa.ChunkedArray, column: Column, *, what: str) -> pa.ChunkedArray:
+    """The text of a file without types as its declared type (PIT-7).
+
+    Raises:
+        ColumnTypeError: a value is not of the type; names it and its row.
+    """
+    target = arrow_type(column.dtype)
+    parsed = cast_text(values, target)
+    if parsed is not None:
+        return parsed
+    row = next(row for row in range(len(values)) if cast_text(values.slice(row, 1), target) is None)
+    raise ColumnTypeError(
+        f"{what}: column {column.name!r} is declared {column.dtype} and holds text",
+        found=f"{values[row].as_py()!r} in row {row}",
+        try_=f"declare the type it has: schema={{{column.name!r}: 'string'}}",
+        details={"column": column.name, "declared": str(column.dtype), "found_type": "string"},
+    )
+
+
 def empty(schema: Schema) -> pa.Table:
     """A table of no rows."""
     return arrow_schema(schema).empty_table()
@@ -384,6 +411,7 @@ __all__ = [
     "arrow_schema",
     "arrow_type",
     "conform",
+    "cast_text",
     "conform_column",
     "constant",
     "empty",
@@ -391,5 +419,6 @@ __all__ = [
     "from_arrow_schema",
     "from_arrow_type",
     "plain",
+    "parse_text",
     "utc_micros",
 ]

@@ -27,7 +27,7 @@ from grange.errors import ColumnTypeError, GrangeError, SchemaError, SourceError
 from grange.plan.checks import unreadable
 from grange.plan.nodes import Scan
 from grange.types import DataType
-from grange.types.arrow import arrow_type, conform_column
+from grange.types.arrow import conform_column, parse_text
 from grange.types.schema import Column
 
 _WHOLE: Final = r"-?\d{1,18}"
@@ -240,28 +240,7 @@ def _judge_field(values: pa.ChunkedArray, column: Column, what: str) -> pa.Chunk
         return conform_column(values, column, what=what)
     if column.dtype.kind == "binary":
         return values.cast(pa.large_binary())
-    target = arrow_type(column.dtype)
-    parsed = _parse(values, target)
-    if parsed is not None:
-        return parsed
-    row, bad = next(
-        (row, value.as_py())
-        for row, value in enumerate(values)
-        if _parse(pa.chunked_array([[value.as_py()]], type=values.type), target) is None
-    )
-    raise ColumnTypeError(
-        f"{what}: column {column.name!r} is declared {column.dtype} and holds text",
-        found=f"{bad!r} in row {row}",
-        try_=f"declare the type it has: schema={{{column.name!r}: 'string'}}",
-        details={"column": column.name, "declared": str(column.dtype), "found_type": "string"},
-    )
-
-
-def _parse(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray | None:
-    try:
-        return values.cast(target)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return None
+    return parse_text(values, column, what=what)
 
 
 # JSON Lines

@@ -30,7 +30,7 @@ from grange.engines.polars.values import conformed, from_arrow, is_canonical, po
 from grange.errors import ColumnTypeError, SchemaError, SourceError, closest_names
 from grange.plan.checks import unreadable
 from grange.plan.nodes import Scan
-from grange.types.arrow import arrow_type, conform_column
+from grange.types.arrow import cast_text, conform_column, parse_text
 from grange.types.schema import Column
 
 _SAMPLE: Final = 10_000
@@ -353,7 +353,7 @@ def _inferred(values: pa.ChunkedArray) -> pa.ChunkedArray:
     if values.null_count == len(values):
         return values
     for target in (pa.int64(), pa.float64()):
-        parsed = _cast(values, target)
+        parsed = cast_text(values, target)
         if parsed is not None:  # Arrow takes 0x1F for a number, and nobody else does
             return values if pc.any(pc.match_substring_regex(values, "^[+-]?0[xX]")).as_py() else parsed
     if pc.all(pc.match_substring_regex(values, "^(?i:true|false)$")).as_py():
@@ -365,25 +365,7 @@ def _parsed(values: pa.ChunkedArray, column: Column, what: str) -> pa.ChunkedArr
     """Text as its declared type."""
     if column.dtype.kind in _FROM_TEXT:
         return conform_column(values, column, what=what)
-    target = arrow_type(column.dtype)
-    parsed = _cast(values, target)
-    if parsed is not None:
-        return parsed
-    row = next(row for row in range(len(values)) if _cast(values.slice(row, 1), target) is None)
-    raise ColumnTypeError(
-        f"{what}: column {column.name!r} is declared {column.dtype} and holds text",
-        found=f"{values[row].as_py()!r} in row {row}",
-        try_=f"declare the type it has: schema={{{column.name!r}: 'string'}}",
-        details={"column": column.name, "declared": str(column.dtype), "found_type": "string"},
-    )
-
-
-def _cast(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray | None:
-    """Text as another type; None when some of it is none."""
-    try:
-        return values.cast(target)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return None
+    return parse_text(values, column, what=what)
 
 
 # Declared types
