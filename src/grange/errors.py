@@ -18,6 +18,7 @@
     │   ├── MissingColumnError                  a join key, time or request column is not there
     │   ├── KeyTypeError                        a key of another type than the group's (PIT-4)
     │   ├── NameCollisionError                  two output columns would have one name
+    │   ├── IncompleteStateError                a read as of a moment whose events the online state let go
     │   └── UsageError                          a command line that cannot be read
     ├── DataError (ValueError)                  rows that contradict what was declared
     │   ├── SourceError                         a source that cannot be read, or is empty
@@ -28,7 +29,9 @@
     ├── RefusedError                            understood, and not done
     │   ├── ConflictError                       somebody else is at it; may be retried
     │   ├── InUseError                          something still depends on it
-    │   └── UnsupportedError                    the chosen backend does not promise this
+    │   ├── UnsupportedError                    the chosen backend does not promise this
+    │   ├── StateLayoutError                    online window state that was made for other aggregations
+    │   └── LeakError                           values from the future, where the leak policy refuses them
     ├── StoreUnavailableError (ConnectionError) an outage; never read as a missing feature (ONL-6)
     │   └── StorageFullError                    no space left where rows are written
     ├── ConfigError (ValueError)                grange.toml or its environment overrides
@@ -209,6 +212,12 @@ class NameCollisionError(RequestError):
     code = "GRANGE-303"
 
 
+class IncompleteStateError(RequestError):
+    """The online window state no longer holds every event that the answer depends on."""
+
+    code = "GRANGE-305"
+
+
 class UsageError(RequestError):
     """A command line that cannot be read."""
 
@@ -274,6 +283,22 @@ class UnsupportedError(RefusedError):
     """The chosen backend does not promise this; refused before any work."""
 
     code = "GRANGE-503"
+
+
+class LeakError(RefusedError):
+    """Definitions or training data hold values from the future, and the leak policy refuses them."""
+
+    code = "GRANGE-504"
+
+
+class StateLayoutError(RefusedError):
+    """The online window state was made for other aggregations: it has to be built again from the group's events."""
+
+    code = "GRANGE-505"
+
+
+class LeakWarning(UserWarning):
+    """Training data holds values from the future, as far as can be told. The policy did not make it an error."""
 
 
 class StoreUnavailableError(GrangeError, ConnectionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from grange.definitions.entity import Entity
 from grange.definitions.feature_group import FeatureGroup
@@ -23,7 +23,11 @@ from grange.errors import (
     UnknownFeatureViewError,
     closest_names,
 )
-from grange.types import Schema
+from grange.types import Schema, format_duration
+from grange.types.durations import timedelta_of
+
+if TYPE_CHECKING:
+    from grange.definitions.expressions import Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +204,29 @@ class Catalog:
             pending += [self.views[item.source] for item in current.features if item.source in self.views]
         return Schema.of(columns)
 
+    def derived(self, view: FeatureView) -> tuple[tuple[str, Expression], ...]:
+        """The derived features of a view and of the views it contains, those that others may use first.
+
+        Raises:
+            DefinitionError: two different ones of a name.
+        """
+        found: dict[str, Expression] = {}
+
+        def visit(current: FeatureView, path: tuple[str, ...]) -> None:
+            for item in current.features:
+                if item.source in self.views and item.source not in path:
+                    visit(self.views[item.source], (*path, item.source))
+            for name, expression in current.derived:
+                if found.setdefault(name, expression) != expression:
+                    raise DefinitionError(
+                        f"feature view {view.name!r}: two derived features are called {name!r}",
+                        found=f"{found[name].text} and {expression.text}",
+                        try_="rename one",
+                    )
+
+        visit(view, (view.name,))
+        return tuple(found.items())
+
     def readers(self, source: str) -> tuple[FeatureGroup, ...]:
         """The groups that read a push source."""
         return tuple(
@@ -219,6 +246,25 @@ class Catalog:
             for selection in (*selections, *view.label_features):
                 self.check_selection(selection, asked_by=f"feature view {view.name!r}")
             self.requests(view)
+            if view.exact:
+                self._check_exact(view)
+
+    def _check_exact(self, view: FeatureView) -> None:
+        """Refuse features that are only exact at boundaries in a view that needs exactness (WIN-2, WIN-3).
+
+        Raises:
+            DefinitionError: names the feature.
+        """
+        for taken in self.taken_by(view):
+            group = self.groups[taken.selection.source]
+            for aggregate in group.aggregates():
+                asked = taken.selection.features or tuple(item.name for item in group.aggregates())
+                if aggregate.every is not None and aggregate.name in asked:
+                    raise DefinitionError(
+                        f"feature view {view.name!r} is exact, and {group.name}:{aggregate.name} is the value of the "
+                        f"last boundary of every {format_duration(timedelta_of(aggregate.every))}",
+                        try_="leave every= out of the aggregation, exact=True out of the view, or the feature",
+                    )
 
     def check_selection(self, selection: FeatureSelection, *, asked_by: str) -> None:
         """Check one selection against the group it names.

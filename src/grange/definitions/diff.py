@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from grange.definitions.aggregations import feature_names
+
 Action = Literal["create", "update", "delete"]
 _SIGNS = {"create": "+", "update": "~", "delete": "-"}
 _KINDS = {"entity": "entity", "feature_group": "feature group", "feature_view": "feature view"}
@@ -38,7 +40,9 @@ def describe(kind: str, data: Mapping[str, Any]) -> tuple[str, ...]:
         case "feature_group":
             keys = [key for entity in data["entities"] for key in entity["join_keys"]]
             columns = [f"{c['name']} {c['dtype']}" for c in data["schema"] if c["name"] not in keys]
-            return (f"keys: {', '.join(keys)}", f"columns: {', '.join(columns)}" if columns else "columns: none yet")
+            lines = (f"keys: {', '.join(keys)}", f"columns: {', '.join(columns)}" if columns else "columns: none yet")
+            made = [name for item in data.get("aggregations", ()) for name in feature_names(item)]
+            return (*lines, f"features: {', '.join(made)}") if made else lines
         case _:
             return (f"features: {', '.join(_show(item) for item in data['features'])}",)
 
@@ -56,6 +60,12 @@ def _compare(old: Any, new: Any, path: tuple[str, ...]) -> Iterable[str]:
         yield from _compare_columns(old, new)
     elif path == ("transform",):
         yield from _compare_transform(old, new)
+    elif path == ("aggregations",):
+        before, after = ([name for item in side or () for name in feature_names(item)] for side in (old, new))
+        yield from (f"- feature {name}" for name in before if name not in after)
+        yield from (f"+ feature {name}" for name in after if name not in before)
+        if sorted(before) == sorted(after):
+            yield "aggregations: other order" if before != after else "aggregations: other windows, ends or filters"
     elif path == ("features",):
         before, after = [_show(item) for item in old], [_show(item) for item in new]
         yield from (f"- feature {item}" for item in before if item not in after)

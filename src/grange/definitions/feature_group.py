@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from grange.definitions.aggregations import Aggregation, Declared, expand
 from grange.definitions.entity import Entity
 from grange.definitions.expectations import Expectation
 from grange.definitions.references import FeatureSelection, select
@@ -22,6 +23,7 @@ from grange.definitions.transforms import (
 from grange.definitions.values import freeze_tags
 from grange.errors import DefinitionError
 from grange.types import Schema, parse_duration
+from grange.types.aggregates import Aggregate
 from grange.types.names import EVENT_TIME, check_column, check_name
 
 
@@ -41,6 +43,13 @@ class FeatureGroup:
         defaults: by feature, the value that stands in when there is none (ONL-5).
         expectations: by column, the checks that each materialization makes.
         online: whether materialize and push load the online store.
+        aggregations: windowed features of the rows: `[Rolling({"amount": ["sum"]}, windows=["7d"])]`. The features are
+            then these alone, and the rows are events: all rows of one time count, unless the source has an `event_id`
+            (WIN-6). A ttl says how old an event may be to be seen.
+        interval: of a group with aggregations, the grid on which materialized feature rows lie (`"1d"`); None is as of
+            every event. What is joined onto a spine or read online is exact at any moment either way.
+        fill_gaps: whether the grid has every boundary from a key's first to its last, not only those that follow
+            events.
 
     Raises:
         DefinitionError: any of these contradicts another, or a law.
@@ -55,6 +64,9 @@ class FeatureGroup:
     defaults: tuple[tuple[str, Any], ...]
     expectations: tuple[tuple[str, tuple[Expectation, ...]], ...]
     online: bool
+    aggregations: tuple[Aggregation, ...]
+    interval: dt.timedelta | None
+    fill_gaps: bool
     description: str
     owner: str
     tags: tuple[tuple[str, str], ...] = field(default=())
@@ -71,6 +83,9 @@ class FeatureGroup:
         defaults: Mapping[str, Any] | None = None,
         expectations: Mapping[str, Expectation | Sequence[Expectation]] | None = None,
         online: bool = True,
+        aggregations: Sequence[Aggregation] | Aggregation = (),
+        interval: str | dt.timedelta | None = None,
+        fill_gaps: bool = False,
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -90,6 +105,10 @@ class FeatureGroup:
         }
         set_(self, "expectations", tuple(sorted(checks.items())))
         set_(self, "online", online)
+        set_(self, "aggregations", _as_aggregations(aggregations, what))
+        length = None if interval is None else parse_duration(interval, what=f"interval of {what}")
+        set_(self, "interval", length)
+        set_(self, "fill_gaps", fill_gaps)
         set_(self, "description", description)
         set_(self, "owner", owner)
         set_(self, "tags", freeze_tags(tags, what=what))
@@ -120,13 +139,34 @@ class FeatureGroup:
         """Where its entity keys live online: groups of the same entities lie together, one read serves all."""
         return "+".join(entity.name for entity in self.entities)
 
+    @property
+    def event_id(self) -> str | None:
+        """The column that identifies an event, if the source has one (WIN-6)."""
+        return self.source.event_id
+
+    @property
+    def retracted(self) -> str | None:
+        """The column that says that a row takes its event back, if the source has one."""
+        return self.source.retracted
+
+    def aggregates(self, schema: Schema | None = None) -> tuple[Aggregate, ...]:
+        """The windowed features, one by one; none for a group whose features are its columns.
+
+        Raises:
+            DefinitionError: a column that the schema lacks, or of a type that a function does not take.
+        """
+        whole = self.schema if schema is None else schema
+        return expand(self.aggregations, whole, what=f"feature group {self.name!r}")
+
     def features(self, schema: Schema | None = None) -> Schema:
-        """The feature columns: all but the entity key and the times.
+        """The feature columns: the aggregations, or else all columns but the entity key and the times.
 
         Args:
             schema: the fixed schema; without it, what the definition declares.
         """
         whole = self.schema if schema is None else schema
+        if self.aggregations:
+            return Schema.of((item.name, item.dtype) for item in self.aggregates(whole))
         return whole.without([*self.join_keys, self.event_time, *filter(None, [self.created_time])])
 
     def select(self, *features: str, **options: Any) -> FeatureSelection:
@@ -219,6 +259,49 @@ def _as_transform(transform: Any) -> Transform | None:
     raise DefinitionError(f"transform must be a function or SQL text, got {transform!r}")
 
 
+def _as_aggregations(given: object, what: str) -> tuple[Aggregation, ...]:
+    listed = given if isinstance(given, list | tuple) else [given]
+    for item in listed:
+        if not isinstance(item, Aggregation):
+            raise DefinitionError(
+                f"{what}: aggregations must be aggregations",
+                found=f"{item!r:.80} ({type(item).__name__})",
+                try_='aggregations=[gr.Rolling({"amount": ["sum", "mean"]}, windows=["7d", "30d"])]',
+            )
+    return tuple(listed)
+
+
+def _check_aggregations(group: FeatureGroup, what: str) -> None:
+    """Check what can be known of aggregations without data. With a schema, their columns and types too."""
+    if not group.aggregations:
+        for option, given in (("interval", group.interval), ("fill_gaps", group.fill_gaps)):
+            if given:
+                raise DefinitionError(f"{what}: {option} is of groups with aggregations, and it has none")
+        if group.event_id is not None:
+            raise DefinitionError(
+                f"{what}: its source has an event_id, and without aggregations rows are not events",
+                try_="leave event_id out: the newest row of a key is what counts (PIT-3)",
+            )
+        return
+    if group.is_timeless:
+        raise DefinitionError(
+            f"{what} has aggregations and its source has no event time to put events into windows",
+            try_="name the column: FileSource(..., event_time='...')",
+        )
+    if group.fill_gaps and group.interval is None:
+        raise DefinitionError(f"{what}: fill_gaps fills a grid, and it has no interval", try_='interval="1h"')
+    times = {group.event_time, group.created_time}
+    for aggregate in expand(group.aggregations, Declared(group.schema), what=what):
+        check_column(aggregate.name, what=what)
+        if aggregate.name in group.join_keys or aggregate.name in times:
+            other = "entity key" if aggregate.name in group.join_keys else "time"
+            raise DefinitionError(
+                f"{what}: a feature would have the name of its {other}",
+                found=aggregate.name,
+                try_="name=... in the aggregation",
+            )
+
+
 def _check_group(group: FeatureGroup, what: str) -> None:
     if not group.entities:
         raise DefinitionError(f"{what} needs at least one entity")
@@ -245,3 +328,4 @@ def _check_group(group: FeatureGroup, what: str) -> None:
                 found=repr(checks),
                 try_="expectations={'amount': [gr.greater_than(0)]}",
             )
+    _check_aggregations(group, what)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from grange.definitions.references import FeatureSelection, as_selection
 from grange.definitions.sources import RequestSource
 from grange.definitions.values import freeze_tags
 from grange.errors import DefinitionError
 from grange.types.names import check_column, check_name
+
+if TYPE_CHECKING:
+    from grange.definitions.expressions import Expression
 
 OnError = Literal["raise", "default"]
 
@@ -28,6 +31,9 @@ class FeatureView:
             joined into training data and never served. A spine without its labels is fine: batch inference asks
             with the same view. A group that is selected whole leaves out what is a label.
         requests: request sources, whose columns every spine and request must bring.
+        derived: by name, a SQL expression over the view's features and request columns, the same offline and online:
+            `{"spend_per_day": "purchases_30d / NULLIF(days_since_signup, 0)"}`. May use those before it.
+        exact: refuse features that are only exact at boundaries (`every=`, rollups).
         on_error: `raise`, or `default`: in an outage of the online store answer with defaults and nulls,
             marked degraded (ONL-6).
     """
@@ -37,6 +43,8 @@ class FeatureView:
     labels: tuple[str, ...]
     requests: tuple[RequestSource, ...]
     on_error: OnError
+    derived: tuple[tuple[str, Expression], ...]
+    exact: bool
     description: str
     owner: str
     tags: tuple[tuple[str, str], ...] = field(default=())
@@ -49,6 +57,8 @@ class FeatureView:
         labels: Sequence[str] = (),
         requests: Sequence[RequestSource] | RequestSource = (),
         on_error: OnError = "raise",
+        derived: Mapping[str, str] | None = None,
+        exact: bool = False,
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -70,6 +80,8 @@ class FeatureView:
         set_(self, "labels", tuple(check_column(label, what=what) for label in labels))
         set_(self, "requests", _requests(requests, what))
         set_(self, "on_error", on_error)
+        set_(self, "derived", _derived(derived, what))
+        set_(self, "exact", exact)
         set_(self, "description", description)
         set_(self, "owner", owner)
         set_(self, "tags", freeze_tags(tags, what=what))
@@ -89,6 +101,21 @@ class FeatureView:
     def spine_labels(self) -> tuple[str, ...]:
         """The labels that the spine brings."""
         return tuple(label for label in self.labels if ":" not in label)
+
+
+def _derived(given: Mapping[str, str] | None, what: str) -> tuple[tuple[str, Expression], ...]:
+    if given is not None and not isinstance(given, Mapping):
+        raise DefinitionError(
+            f"{what}: derived is expressions by name", found=repr(given), try_='derived={"ratio": "a / NULLIF(b, 0)"}'
+        )
+    if not given:
+        return ()
+    from grange.definitions.expressions import parse_expression  # a parser that most views do without
+
+    return tuple(
+        (check_column(name, what=what), parse_expression(text, what=f"{what}: {name!r}"))
+        for name, text in given.items()
+    )
 
 
 def _requests(given: object, what: str) -> tuple[RequestSource, ...]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
+from grange.definitions.aggregations import aggregation_from_data
 from grange.definitions.entity import Entity
 from grange.definitions.expectations import Expectation
 from grange.definitions.feature_group import FeatureGroup
@@ -24,6 +25,8 @@ from grange.types import Schema, format_duration, parse_dtype
 Definition = Entity | FeatureGroup | FeatureView
 """What can be applied."""
 Data = dict[str, Any]
+OPTIONAL: Final = frozenset({"aggregations", "interval", "fill_gaps", "derived", "exact"})
+"""Fields that a definition's data has only where they say something."""
 
 
 def to_data(definition: Definition) -> Data:
@@ -47,6 +50,7 @@ def to_data(definition: Definition) -> Data:
                     column: [check.to_dict() for check in checks] for column, checks in definition.expectations
                 },
                 "online": definition.online,
+                **_windows_data(definition),
                 **_about(definition),
             }
         case FeatureView():
@@ -55,6 +59,7 @@ def to_data(definition: Definition) -> Data:
                 "labels": list(definition.labels),
                 "requests": [{"name": item.name, "schema": item.schema.to_list()} for item in definition.requests],
                 "on_error": definition.on_error,
+                **_unless_empty(derived={name: item.text for name, item in definition.derived}, exact=definition.exact),
                 **_about(definition),
             }
         case _:
@@ -85,6 +90,9 @@ def group_from_data(name: str, data: Data) -> FeatureGroup:
             for column, checks in data["expectations"].items()
         },
         online=data["online"],
+        aggregations=[aggregation_from_data(item) for item in data.get("aggregations", ())],
+        interval=data.get("interval"),
+        fill_gaps=data.get("fill_gaps", False),
         **_about_from(data),
     )
 
@@ -97,6 +105,8 @@ def view_from_data(name: str, data: Data) -> FeatureView:
         labels=data["labels"],
         requests=[RequestSource(item["name"], schema=Schema.from_list(item["schema"])) for item in data["requests"]],
         on_error=data["on_error"],
+        derived=data.get("derived"),
+        exact=data.get("exact", False),
         **_about_from(data),
     )
 
@@ -116,6 +126,19 @@ def _meaning(data: Any) -> Any:
     return data
 
 
+def _windows_data(group: FeatureGroup) -> Data:
+    return _unless_empty(
+        aggregations=[item.to_data() for item in group.aggregations],
+        interval=None if group.interval is None else format_duration(group.interval),
+        fill_gaps=group.fill_gaps,
+    )
+
+
+def _unless_empty(**fields: Any) -> Data:
+    """Fields that a definition has. Others are left out: definitions written before there were any are equal."""
+    return {name: value for name, value in fields.items() if value}
+
+
 def _about(definition: Definition) -> Data:
     return {
         "description": definition.description,
@@ -129,7 +152,12 @@ def _about_from(data: Data) -> Data:
 
 
 def _source_data(source: Source) -> Data:
-    times = {"name": source.name, "event_time": source.event_time, "created_time": source.created_time}
+    times = {
+        "name": source.name,
+        "event_time": source.event_time,
+        "created_time": source.created_time,
+        **_unless_empty(event_id=source.event_id, retracted=source.retracted),
+    }
     match source:
         case FileSource():
             return {
@@ -150,7 +178,7 @@ def _source_data(source: Source) -> Data:
 
 
 def _source_from(data: Data) -> Source:
-    times = {"event_time": data["event_time"], "created_time": data["created_time"]}
+    times: Data = {key: data.get(key) for key in ("event_time", "created_time", "event_id", "retracted")}
     match data["type"]:
         case "file":
             return FileSource(

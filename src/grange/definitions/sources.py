@@ -30,6 +30,9 @@ class FileSource:
         event_time: the column that says when a row was true. Leave it out for rows that are always true
             (a table of airports); such a group has no ttl.
         created_time: the column that says when a row became known.
+        event_id: the column that identifies an event within an entity key: of several rows of one event the last
+            written counts (WIN-6). For groups with aggregations.
+        retracted: a boolean column that is true in a row that takes its event back. Needs an event_id.
         format: `parquet`, `csv` or `jsonl`; by the path's ending when left out.
         schema: types of raw columns, for formats that carry none: `{"user_id": "string"}` keeps `007` text.
         separator: of a CSV file; one character.
@@ -45,6 +48,8 @@ class FileSource:
     schema: Schema
     separator: str
     name: str
+    event_id: str | None
+    retracted: str | None
 
     def __init__(
         self,
@@ -52,6 +57,8 @@ class FileSource:
         *,
         event_time: str | None = None,
         created_time: str | None = None,
+        event_id: str | None = None,
+        retracted: str | None = None,
         format: FileFormat | None = None,
         schema: Schema | Mapping[str, Any] | None = None,
         separator: str | None = None,
@@ -86,6 +93,7 @@ class FileSource:
         set_(self, "separator", separator)
         set_(self, "name", name or text)
         _check_times(self.event_time, self.created_time, what)
+        _set_event(self, event_id, retracted, what)
 
 
 @dataclass(frozen=True, slots=True, init=False, eq=False)
@@ -93,13 +101,15 @@ class TableSource:
     """Rows in a frame that this process holds: Polars, pandas, Arrow, Narwhals or a list of dicts.
 
     The frame is not stored in the registry: another process can read what was materialized from it, and
-    cannot materialize it again. `name` says what it is in listings.
+    cannot materialize it again. `name` says what it is in listings. The other arguments are those of `FileSource`.
     """
 
     name: str
     frame: Any = field(repr=False)
     event_time: str | None
     created_time: str | None
+    event_id: str | None
+    retracted: str | None
 
     def __init__(
         self,
@@ -108,6 +118,8 @@ class TableSource:
         name: str,
         event_time: str | None = None,
         created_time: str | None = None,
+        event_id: str | None = None,
+        retracted: str | None = None,
     ) -> None:
         what = f"source {name!r}"
         set_ = object.__setattr__
@@ -116,6 +128,7 @@ class TableSource:
         set_(self, "event_time", None if event_time is None else check_column(event_time, what=what))
         set_(self, "created_time", None if created_time is None else check_column(created_time, what=what))
         _check_times(event_time, created_time, what)
+        _set_event(self, event_id, retracted, what)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TableSource):
@@ -127,8 +140,8 @@ class TableSource:
     def __hash__(self) -> int:
         return hash(self._identity())
 
-    def _identity(self) -> tuple[str, str | None, str | None]:
-        return self.name, self.event_time, self.created_time
+    def _identity(self) -> tuple[str | None, ...]:
+        return self.name, self.event_time, self.created_time, self.event_id, self.retracted
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -141,6 +154,9 @@ class PushSource:
             unless a batch source gives them.
         event_time: the column that says when a row was true. Needed.
         created_time: the column that says when a row became known.
+        event_id: the column that identifies an event within an entity key: of several rows of one event the last
+            written counts (WIN-6). For groups with aggregations.
+        retracted: a boolean column that is true in a row that takes its event back. Needs an event_id.
         batch_source: the same rows' older history in files; materialize reads it, then the pushed rows.
     """
 
@@ -149,6 +165,8 @@ class PushSource:
     event_time: str | None
     created_time: str | None
     batch_source: FileSource | None
+    event_id: str | None
+    retracted: str | None
 
     def __init__(
         self,
@@ -157,6 +175,8 @@ class PushSource:
         event_time: str,
         schema: Schema | Mapping[str, Any] | None = None,
         created_time: str | None = None,
+        event_id: str | None = None,
+        retracted: str | None = None,
         batch_source: FileSource | None = None,
     ) -> None:
         what = f"source {name!r}"
@@ -167,11 +187,12 @@ class PushSource:
         set_(self, "created_time", None if created_time is None else check_column(created_time, what=what))
         set_(self, "batch_source", batch_source)
         _check_times(event_time, created_time, what)
+        _set_event(self, event_id, retracted, what)
         if not self.schema and batch_source is None:
             raise DefinitionError(f"{what} needs a schema", try_="PushSource(..., schema={'user_id': 'string', ...})")
-        for time in (event_time, created_time):
-            if self.schema and time and time not in self.schema:
-                raise DefinitionError(f"{what}: its schema lacks the time column {time!r}")
+        for column in (event_time, created_time, event_id, retracted):
+            if self.schema and column and column not in self.schema:
+                raise DefinitionError(f"{what}: its schema lacks the column {column!r}")
         if batch_source and (batch_source.event_time, batch_source.created_time) != (
             event_time,
             created_time,
@@ -179,6 +200,11 @@ class PushSource:
             raise DefinitionError(
                 f"{what}: its batch source has other time columns",
                 found=f"event_time={batch_source.event_time!r}, created_time={batch_source.created_time!r}",
+            )
+        if batch_source and (batch_source.event_id, batch_source.retracted) != (event_id, retracted):
+            raise DefinitionError(
+                f"{what}: its batch source identifies events by other columns",
+                found=f"event_id={batch_source.event_id!r}, retracted={batch_source.retracted!r}",
             )
 
 
@@ -226,3 +252,18 @@ def _check_times(event_time: str | None, created_time: str | None, what: str) ->
         raise DefinitionError(f"{what}: event_time and created_time are the same column {event_time!r}")
     if event_time is None and created_time is not None:
         raise DefinitionError(f"{what} has a created_time and no event_time", try_="name both, or neither")
+
+
+def _set_event(source: Source, event_id: str | None, retracted: str | None, what: str) -> None:
+    """Check and set the columns that identify events and take them back."""
+    columns = [source.event_time, source.created_time]
+    for column in (event_id, retracted):
+        if column is not None and check_column(column, what=what) in columns:
+            raise DefinitionError(f"{what}: {column!r} stands for two things")
+        columns.append(column)
+    if retracted is not None and event_id is None:
+        raise DefinitionError(f"{what} has retracted={retracted!r} and no event_id", try_="event_id='...'")
+    if event_id is not None and source.event_time is None:
+        raise DefinitionError(f"{what} has an event_id and no event_time", try_="event_time='...'")
+    object.__setattr__(source, "event_id", event_id)
+    object.__setattr__(source, "retracted", retracted)

@@ -1,8 +1,14 @@
 """Version numbers: what changed since the last build, and what that makes of its number (VER-1, VER-2).
 
 Pure: schemas and hashes in, a number and its reason out. Four hashes describe a build: content (its rows),
-schema (names and types of its columns), config (entity key, time columns, interval) and code (its transform).
-What is only read by, such as a ttl or a default, changes no stored row and so no version.
+schema (names and types of its output columns), config (entity key, time columns, and what decides the feature rows
+of a group with aggregations) and code (its transform). What is only read by, such as a default, changes no stored
+row and so no version.
+
+What VER-1 makes of aggregations: the output columns of a group that has some are its entity key, its times and one
+column per aggregate. So an aggregation removed or renamed, or of another output type, is MAJOR; one added is MINOR;
+another window, filter, interval or event id behind the same name leaves the columns alone and is config, so MINOR.
+The other columns of its events are no outputs: they count as content, a PATCH, as no reader of features sees them.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ from typing import Any, Final, Literal
 
 from grange.errors import RequestError
 from grange.types import Schema
+from grange.types.aggregates import Aggregate
 from grange.types.durations import to_micros
 from grange.types.names import parse_version
 
@@ -29,6 +36,7 @@ class Build:
     """What decides a version's number."""
 
     schema: Schema
+    """The output columns: all stored ones; with aggregations entity key, times and the aggregates."""
     content_hash: str
     config_hash: str
     code_hash: str
@@ -47,7 +55,7 @@ class Change:
     `changed_data`, `damaged_files` (the same rows as a version that cannot be read any more),
     `no_readable_version`, or `asked_for` of an explicit version."""
     details: tuple[str, ...] = ()
-    """The columns it is about, when it is about columns."""
+    """The output columns it is about, when it is about columns."""
 
     def to_summary(self) -> tuple[tuple[str, Any], ...]:
         """As the `change_summary` of a version's metadata has it."""
@@ -55,7 +63,7 @@ class Change:
 
 
 def schema_hash(schema: Schema) -> str:
-    """SHA-256 of the columns' names and types. Neither their order nor their descriptions count (VER-2)."""
+    """SHA-256 of the output columns' names and types. Neither their order nor their descriptions count (VER-2)."""
     return _sha256(sorted([column.name, str(column.dtype)] for column in schema))
 
 
@@ -65,14 +73,35 @@ def config_hash(
     event_time: str,
     created_time: str | None = None,
     interval: dt.timedelta | None = None,
+    aggregates: Iterable[Aggregate] = (),
+    event_id: str | None = None,
+    retracted: str | None = None,
+    ttl: dt.timedelta | None = None,
+    fill_gaps: bool = False,
 ) -> str:
-    """SHA-256 of how a group's rows are keyed and timed; the order of the keys counts (VER-2).
+    """SHA-256 of how a group's rows are keyed and timed, and of what makes feature rows of them (VER-2).
+
+    The order of the keys counts, that of the aggregates does not. Groups without aggregations have keys and times
+    alone.
 
     Args:
-        interval: the grid on which the rows lie; None when they are as of every event.
+        interval: the grid on which the feature rows lie; None when they are as of every event.
+        aggregates: the windowed features.
+        event_id: the column that identifies an event (WIN-6).
+        retracted: the column that says that an event is taken back.
+        ttl: how old an event may be to count in a window; not the ttl of a group without aggregations, which changes
+            no stored row.
+        fill_gaps: whether the grid has every boundary between a key's first and last.
     """
-    grid = None if interval is None else to_micros(interval)
-    return _sha256([list(entity_keys), event_time, created_time, grid])
+    keyed: list[object] = [list(entity_keys), event_time, created_time, _micros(interval)]
+    windowed = sorted((aggregate.to_data() for aggregate in aggregates), key=lambda data: str(data["name"]))
+    made: list[object] = [windowed, event_id, retracted, _micros(ttl), fill_gaps]
+    # groups without aggregations keep the hash that their stored versions have
+    return _sha256([*keyed, *made] if any(made) else keyed)
+
+
+def _micros(length: dt.timedelta | None) -> int | None:
+    return None if length is None else to_micros(length)
 
 
 def next_version(
@@ -80,7 +109,7 @@ def next_version(
 ) -> tuple[str, Change] | None:
     """The number of a build, and why; None when it is identical to the latest, so that there is no new version.
 
-    Columns removed or renamed, or of another type: MAJOR. Columns added, config or code changed: MINOR.
+    Output columns removed or renamed, or of another type: MAJOR. Some added, config or code changed: MINOR.
     New data alone: PATCH. The bump applies to the highest existing version, so that a build after a rollback
     does not collide with what was rolled back (VER-1).
 

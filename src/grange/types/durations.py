@@ -21,6 +21,8 @@ _CALENDAR: Final = {
     "mo": "month", "month": "month", "months": "month", "M": "month", "q": "quarter", "quarter": "quarter",
     "y": "year", "year": "year", "years": "year", "Y": "year",
 }  # fmt: skip
+_LONGEST: Final = (1 << 63) - 1
+"""Microseconds are held in 64 bits: 292,000 years."""
 _NO_LIMIT: Final = "leave it out for no limit"
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-zµ]+)\s*")
 
@@ -56,6 +58,8 @@ def parse_duration(value: str | dt.timedelta, *, what: str = "duration") -> dt.t
         position = match.end()
     if position == 0 or position < len(value):
         raise DurationError(f"{what} {value!r} is not a duration", try_="write it as 90d, 12h, 1d12h or 250ms")
+    if total > _LONGEST:
+        raise DurationError(f"{what} {value!r} is longer than 292,000 years", try_=_NO_LIMIT)
     if total < 1:
         raise DurationError(f"{what} must be at least one microsecond, got {value!r}", try_=_NO_LIMIT)
     return dt.timedelta(microseconds=round(total))
@@ -77,6 +81,11 @@ def format_duration(value: dt.timedelta) -> str:
 def to_micros(value: dt.timedelta) -> int:
     """The length in microseconds, exactly."""
     return (value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds
+
+
+def timedelta_of(micros: int) -> dt.timedelta:
+    """The length of so many microseconds: the inverse of `to_micros`."""
+    return dt.timedelta(microseconds=micros)
 
 
 def _in_days(number: str, unit: str) -> str:

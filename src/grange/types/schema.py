@@ -65,6 +65,7 @@ class Schema:
 
     def select(self, names: Iterable[str]) -> Schema:
         """The named columns, in the order asked for."""
+        names = list(names)
         by_name = {column.name: column for column in self.columns}
         missing = [name for name in names if name not in by_name]
         if missing:

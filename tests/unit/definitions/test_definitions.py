@@ -256,7 +256,7 @@ def test_sql_may_use_ctes() -> None:
         (lambda: gr.FileSource("a.csv", event_time="t", created_time="t"), "same column"),
         (lambda: gr.FileSource("a.csv", created_time="t"), "no event_time"),
         (lambda: gr.PushSource("p", event_time="t"), "needs a schema"),
-        (lambda: gr.PushSource("p", event_time="t", schema={"a": int}), "lacks the time column"),
+        (lambda: gr.PushSource("p", event_time="t", schema={"a": int}), "lacks the column"),
         (lambda: gr.RequestSource("r", schema={}), "needs a schema"),
         (lambda: gr.FeatureGroup("g", entities=[], source=source), "at least one entity"),
         (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from grange.definitions.versioning import Build, Change, config_hash, is_same, next_version, schema_hash
 from grange.errors import RequestError
-from grange.types import Schema
+from grange.types import DataType, Schema
+from grange.types.aggregates import Aggregate, Function, Window
 from grange.types.names import parse_version
 from grange.types.schema import Column
 
@@ -22,6 +25,11 @@ def build(columns: dict[str, str] | None = None, content: str = "content", confi
           covers: int = 0) -> Build:  # fmt: skip
     """The old build with some things changed."""
     return Build(OLD.schema if columns is None else Schema.of(columns), content, config, code, covers)
+
+
+def config(*aggregates: Aggregate, **options: Any) -> str:
+    """The config hash of a group with aggregates."""
+    return config_hash(entity_keys=["k"], event_time="t", aggregates=aggregates, **options)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +124,58 @@ def test_the_config_hash_is_of_keys_times_and_interval() -> None:
     ]
     assert all(one != other for one, other in itertools.combinations(hashes, 2))
     assert hashes[0] == config_hash(entity_keys=("a", "b"), event_time="t", created_time=None)
+    # as versions of earlier releases have it, which must not become MINOR changes
+    stored = "34b9c88ccd7955784c06bedfd8a26ac6e0f5972d21308adacabb60d0ef05cbc3"
+    assert config_hash(entity_keys=["user_id"], event_time="event_time", created_time="loaded_at") == stored
+
+
+def test_the_config_hash_is_of_what_makes_feature_rows() -> None:
+    """VER-2: every part of every aggregate, how events are told apart, the ttl and the grid; not the order."""
+    day = dt.timedelta(days=1)
+    one = Aggregate("a__sum__7d", Function("sum"), "a", Window("time", 7), DataType("float64"), DataType("float64"))
+    two = replace(one, name="b__sum__7d", column="b")
+    parts: dict[str, Any] = {
+        "window": Window("rows", 7), "function": Function("quantile", (0.5,)), "column": "b", "closed": "left",
+        "every": 5, "shift": 5, "filter": "a > 0", "input": DataType("int64"),
+    }  # fmt: skip
+    hashes = [
+        config(),
+        config(one),
+        config(two),
+        config(one, two),
+        *(config(replace(one, **{name: value})) for name, value in parts.items()),
+        config(replace(one, every=5, offset=1)),
+        config(one, event_id="id"),
+        config(one, retracted="id"),
+        config(one, event_id="id", retracted="back"),
+        config(one, ttl=day),
+        config(one, interval=day),
+        config(one, interval=day, fill_gaps=True),
+    ]
+    assert len(set(hashes)) == len(hashes)
+    assert config(one, two) == config(two, one)
+
+
+def test_aggregations_are_output_columns() -> None:
+    """VER-1 over whole builds: what was said of columns holds of aggregates, and config only of the same names."""
+    key, spent = {"k": "string", "t": "datetime"}, {"a__sum__7d": "float64"}
+    old = build({**key, **spent})
+    assert next_version(["1.0.0"], old, build({**key, **spent, "a__sum__30d": "float64"}, config="new")) == (
+        "1.1.0",
+        Change("minor", "added_columns", ("a__sum__30d",)),
+    )
+    assert next_version(["1.0.0"], old, build(key, config="new")) == (
+        "2.0.0",
+        Change("major", "removed_columns", ("a__sum__7d",)),
+    )
+    assert next_version(["1.0.0"], old, build({**key, "a__sum__7d": "int64"}, config="new")) == (
+        "2.0.0",
+        Change("major", "changed_types", ("a__sum__7d: float64 -> int64",)),
+    )
+    assert next_version(["1.0.0"], old, build({**key, **spent}, config="new")) == (
+        "1.1.0",
+        Change("minor", "changed_config"),
+    )
 
 
 _numbers = st.integers(0, 30)
