@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grange.definitions.catalog import Catalog, Taken
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.feature_view import FeatureView
 from grange.definitions.references import FeatureSelection, as_selection
 from grange.errors import ColumnTypeError, DefinitionError, NameCollisionError, RequestError, UnknownFeatureError
+from grange.plan.nodes import Derived
 from grange.types import DataType, Schema
+from grange.types.aggregates import Aggregate
+from grange.types.durations import to_micros
+
+if TYPE_CHECKING:
+    from grange.definitions.expressions import Expression
 
 _LIST = "request"
 """What asks when references are listed."""
@@ -29,6 +35,8 @@ class Request:
     requests: Schema = Schema()  # noqa: RUF009 - an immutable value
     """Columns that every spine and request must bring."""
     on_error: str = "raise"
+    derived: tuple[tuple[str, Expression], ...] = ()
+    """Expressions over the features and request columns, each may use those before it."""
 
     @property
     def selections(self) -> tuple[FeatureSelection, ...]:
@@ -44,15 +52,32 @@ class Layout:
     entity_keys: tuple[str, ...]
     event_time: str
     created_time: str | None
+    aggregates: tuple[Aggregate, ...] = ()
+    """The windowed features, of a group that has aggregations."""
+    event_id: str | None = None
+    retracted: str | None = None
+    ttl: int | None = None
+    """How old an event may be to be seen, in microseconds; of a group that has aggregations."""
 
     @classmethod
     def of(cls, group: FeatureGroup) -> Layout:
         """As the definition has them now."""
-        return cls(group.schema, group.join_keys, group.event_time, group.created_time)
+        return cls(
+            group.schema,
+            group.join_keys,
+            group.event_time,
+            group.created_time,
+            group.aggregates(),
+            group.event_id,
+            group.retracted,
+            None if group.ttl is None or not group.aggregations else to_micros(group.ttl),
+        )
 
     @property
     def features(self) -> Schema:
-        """The feature columns: all but the entity key and the times."""
+        """The feature columns: the aggregates, or else all but the entity key and the times."""
+        if self.aggregates:
+            return Schema.of((item.name, item.dtype) for item in self.aggregates)
         return self.schema.without([*self.entity_keys, self.event_time, *filter(None, [self.created_time])])
 
 
@@ -107,6 +132,7 @@ def resolve(catalog: Catalog, features: Any) -> Request:
             features.label_features,
             catalog.requests(features),
             features.on_error,
+            catalog.derived(features),
         )
     else:
         request = _listed(catalog, _items(features))
@@ -188,9 +214,50 @@ def check_view(catalog: Catalog, view: FeatureView) -> None:
     features = bind(catalog, latest, {}, labels=False, full_feature_names=False)
     if not features and len(latest.taken) == len(request.taken):
         raise DefinitionError(f"{request.name} has no features besides its labels", found=", ".join(view.labels))
-    for feature in bind(catalog, latest, {}, labels=True, full_feature_names=False):
+    every = bind(catalog, latest, {}, labels=True, full_feature_names=False)
+    if len(latest.taken) == len(request.taken):
+        bind_derived(request, every)
+    for feature in every:
         if feature.name in view.spine_labels:
             raise _collision(request, feature, "a label that the spine brings")
+
+
+def bind_derived(request: Request, bound: Sequence[BoundFeature]) -> tuple[Derived, ...]:
+    """The derived features of a request over its bound features, in order.
+
+    Names in an expression are those that features have in the view, also when outputs go by their full names.
+
+    Raises:
+        DefinitionError: an expression names something that is no feature before it and no request column.
+        NameCollisionError: a derived feature has the name of a feature, key or request column.
+    """
+    if not request.derived:
+        return ()
+    from grange.definitions.expressions import expression_dtype
+
+    outputs = {
+        item.selection.output_name(item.column): (item.name, item.dtype)
+        for item in bound
+        if item.selection not in request.labels
+    }
+    outputs |= {column.name: (column.name, column.dtype) for column in request.requests}
+    taken = {item.name for item in bound} | {column for item in bound for column, _ in item.keys}
+    derived = []
+    for name, expression in request.derived:
+        if name in taken or name in request.requests:
+            raise NameCollisionError(
+                f"derived feature {name!r} has the name of a feature, key or request column",
+                asked_by=request.name,
+                found=f"{name!r} = {expression.text}",
+                try_="give the derived feature a name of its own",
+            )
+        schema = Schema.of((own, dtype) for own, (_, dtype) in outputs.items())
+        dtype = expression_dtype(expression, schema)
+        inputs = tuple((column, *outputs[column]) for column in expression.columns)
+        derived.append(Derived(name, expression, dtype, inputs))
+        outputs[name] = (name, dtype)
+        taken.add(name)
+    return tuple(derived)
 
 
 def key_columns(features: Iterable[BoundFeature]) -> dict[str, dict[str, DataType]]:
@@ -244,6 +311,7 @@ def _listed(catalog: Catalog, items: Iterable[Any]) -> Request:
     """A request of references and views, one after another; the views' labels are left out."""
     taken: list[Taken] = []
     requests: dict[str, DataType] = {}
+    derived: dict[str, Expression] = {}
     for item in items:
         view = item if isinstance(item, FeatureView) else None
         if view is None:
@@ -252,6 +320,14 @@ def _listed(catalog: Catalog, items: Iterable[Any]) -> Request:
             view = catalog.views.get(selection.source)
         else:
             taken += catalog.taken_by(view)
+        for name, expression in catalog.derived(view) if view is not None else ():
+            if derived.setdefault(name, expression) != expression:
+                raise NameCollisionError(
+                    f"two derived features are called {name!r}",
+                    asked_by=_LIST,
+                    found=f"{derived[name].text} and {expression.text}",
+                    try_="ask for the feature views one by one",
+                )
         for column in catalog.requests(view) if view is not None else ():
             if requests.setdefault(column.name, column.dtype) != column.dtype:
                 raise NameCollisionError(
@@ -260,7 +336,7 @@ def _listed(catalog: Catalog, items: Iterable[Any]) -> Request:
                     found=f"{requests[column.name]} and {column.dtype}",
                     try_="ask for the feature views one by one",
                 )
-    return Request(_LIST, tuple(taken), requests=Schema.of(requests))
+    return Request(_LIST, tuple(taken), requests=Schema.of(requests), derived=tuple(derived.items()))
 
 
 def _check_brought(request: Request, bound: Mapping[str, BoundFeature]) -> None:

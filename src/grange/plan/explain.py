@@ -13,9 +13,11 @@ from grange.plan.nodes import (
     Between,
     Concat,
     Conform,
+    CurrentEvents,
     EntityTimes,
-    GroupJoin,
+    Grid,
     Input,
+    Join,
     Latest,
     Limit,
     LoadOnline,
@@ -27,9 +29,12 @@ from grange.plan.nodes import (
     ReadPlan,
     Scan,
     Timeless,
+    WindowJoin,
     WriteVersion,
 )
 from grange.types import format_duration
+from grange.types.aggregates import Aggregate
+from grange.types.durations import timedelta_of
 from grange.types.names import SEQUENCE
 from grange.types.time import from_micros, isoformat
 
@@ -48,6 +53,7 @@ def explain_read(plan: ReadPlan) -> str:
         strict = "" if group.exact_matches else ", strictly before now"
         lines.append(f"  {group.group} in {group.key_space!r} by {keys}, {_ttl(group.ttl)}{strict}")
         lines.append(f"    {', '.join(_as(item.column, item.name) for item in group.columns)}")
+    lines += [f"  {item.name} = {item.expression.text}" for item in plan.derived]
     if plan.requests:
         lines.append(f"  request columns: {', '.join(plan.requests.names)}")
     return "\n".join(lines)
@@ -56,9 +62,11 @@ def explain_read(plan: ReadPlan) -> str:
 def _sink(sink: WriteVersion | LoadOnline) -> str:
     match sink:
         case WriteVersion():
-            return f"publish a version of {sink.group} in {sink.store}"
+            beside = "" if sink.features is None else f", and beside its events its feature rows {sink.features}"
+            return f"publish a version of {sink.group} in {sink.store}{beside}"
         case LoadOnline():
-            return f"load the latest rows of {sink.group} into {sink.store} ({sink.key_space!r})"
+            what = "the window state" if sink.windows else "the latest rows"
+            return f"load {what} of {sink.group} into {sink.store} ({sink.key_space!r})"
         case _:
             assert_never(sink)
 
@@ -68,7 +76,10 @@ def _tree(node: Node, indent: str) -> Iterable[str]:
     if isinstance(node, PointInTimeJoin):
         for join in node.joins:
             yield f"{indent}  {_join(join)}"
-            yield f"{indent}    {', '.join(_as(item.column, item.name) for item in join.outputs)}"
+            if isinstance(join, WindowJoin):
+                yield from (f"{indent}    {_aggregate(item)}" for item in join.aggregates)
+            else:
+                yield f"{indent}    {', '.join(_as(item.column, item.name) for item in join.outputs)}"
             yield from _tree(join.rows, indent + "    ")
     for child in _children(node):
         yield from _tree(child, indent + "  ")
@@ -119,6 +130,11 @@ def _line(node: Node) -> str:
             return (
                 f"distinct {', '.join(node.keys)} and {node.event_time}, {_moment(node.start)} to {_moment(node.end)}"
             )
+        case CurrentEvents():
+            taken = f", without those that {node.retracted} takes back" if node.retracted else ""
+            return f"the last written row per {', '.join((*node.keys, node.event_id))}{taken}"
+        case Grid():
+            return _grid(node)
         case PointInTimeJoin():
             known = ", as known then" if node.as_known else ""
             return f"point-in-time join of {len(node.joins)} group{'s' if len(node.joins) != 1 else ''}{known} onto"
@@ -132,10 +148,31 @@ def _between(node: Between) -> str:
     return f"{node.column} from {_moment(node.start)} up to {_moment(node.end)}"
 
 
-def _join(join: GroupJoin) -> str:
+def _grid(node: Grid) -> str:
+    which = "every boundary" if node.fill else "the boundaries"
+    of = "from its first event to its last" if node.fill else "that follow its events"
+    return f"per {', '.join(node.keys)}, {which} of {format_duration(timedelta_of(node.interval))} {of}"
+
+
+def _join(join: Join) -> str:
     keys = ", ".join(f"{key} = {column}" for column, key in join.keys)
     at = "at or before" if join.exact_matches else "strictly before"
+    if isinstance(join, WindowJoin):
+        return f"windows of {join.group}@{join.version} on {keys}, events {at} the spine's time, {_ttl(join.ttl)}"
     return f"{join.group}@{join.version} on {keys}, {join.event_time} {at} the spine's time, {_ttl(join.ttl)}"
+
+
+def _aggregate(item: Aggregate) -> str:
+    """One windowed feature in words."""
+    if item.function.about.tally == "time":
+        return f"{item.name}: {item.function}"
+    kept = f" where {item.filter}" if item.filter else ""
+    if item.function.name == "lag":
+        tolerance = f", at most {item.window} older" if item.window.kind == "time" else ""
+        return f"{item.name}: {item.column} {format_duration(timedelta_of(item.shift))} before{tolerance}{kept}"
+    closed = "" if item.closed == "right" else f", closed {item.closed}"
+    every = "" if item.every is None else f", as of every {format_duration(timedelta_of(item.every))}"
+    return f"{item.name}: {item.function} of {item.column} over {item.window}{closed}{every}{kept}"
 
 
 def _ttl(ttl: int | None) -> str:

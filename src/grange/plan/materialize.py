@@ -21,6 +21,7 @@ from grange.plan.nodes import (
     Timeless,
     WriteVersion,
 )
+from grange.types import format_duration
 from grange.types.names import SEQUENCE
 
 STORED = "stored"
@@ -89,10 +90,17 @@ def plan_materialize(
     if pushed is not None:
         parts.append(_aligned(group, pushed))
     node = parts[0] if len(parts) == 1 else Concat(tuple(parts))
-    sinks: list[Sink] = [WriteVersion(group.name, offline)]
+    sinks: list[Sink] = [WriteVersion(group.name, offline, _grid(group))]
     if online is not None:
-        sinks.append(LoadOnline(group.name, group.key_space, online))
+        sinks.append(LoadOnline(group.name, group.key_space, online, windows=bool(group.aggregations)))
     return Plan("materialize", Order(node, group.event_time, group.created_time), tuple(sinks))
+
+
+def _grid(group: FeatureGroup) -> str | None:
+    """Where the feature rows of a group with aggregations lie, in words."""
+    if not group.aggregations:
+        return None
+    return "as of each event" if group.interval is None else f"every {format_duration(group.interval)}"
 
 
 def _aligned(group: FeatureGroup, stored: Node) -> Node:

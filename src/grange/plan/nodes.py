@@ -7,11 +7,15 @@ forgot a new node. A node's rows are those of its docstring, whichever engine ru
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from grange.definitions.sources import FileFormat
 from grange.definitions.transforms import Transform
 from grange.types import DataType, Schema
+from grange.types.aggregates import Aggregate
+
+if TYPE_CHECKING:
+    from grange.definitions.expressions import Expression
 
 NO_SCHEMA: Final = Schema()
 
@@ -195,6 +199,74 @@ class GroupJoin:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowJoin:
+    """How the aggregations of one feature group join onto the spine: each output is an aggregate's value at the
+    spine row's own time, from the group's events (WIN-1 to WIN-6). `Aggregate` says what that value is.
+    """
+
+    group: str
+    version: str
+    rows: Node
+    """Its stored events, every version of each: keys, times, base columns, `__sequence`."""
+    keys: tuple[tuple[str, str], ...]
+    """(column of the spine, column of the group) per join key."""
+    event_time: str
+    created_time: str | None
+    event_id: str | None
+    """The column that says which rows are versions of one event, within an entity key. The last written version
+    counts: the newest created time (null is oldest), then the largest sequence. A null id is an event of its own."""
+    retracted: str | None
+    """The boolean column that is true in a version that takes its event back; null is false."""
+    ttl: int | None
+    """Microseconds; an event older than this is not visible. None is forever."""
+    exact_matches: bool
+    aggregates: tuple[Aggregate, ...]
+    """Those that the outputs need, each once."""
+    outputs: tuple[Output, ...]
+    """`Output.column` is an aggregate's name. A default stands in for null; an empty count is 0, not null (WIN-4)."""
+
+
+Join = GroupJoin | WindowJoin
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentEvents:
+    """The events of a group as they finally are: the last written version of each, without retracted ones (WIN-6).
+
+    Rows keep their order and columns. Rows with a null id, or a null in the key, are events of their own.
+    """
+
+    input: Node
+    keys: tuple[str, ...]
+    created_time: str | None
+    event_id: str
+    retracted: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Every entity key at the boundaries of an interval that follow its events, by boundary then key.
+
+    Columns: the keys, then the event time, which is the boundary (multiples of `interval` since 1970-01-01 UTC).
+    Rows with a null in the key or without event time are left out.
+    """
+
+    input: Node
+    keys: tuple[str, ...]
+    event_time: str
+    interval: int
+    """Microseconds."""
+    closed: Literal["right", "left"]
+    """The boundary of an event at `f`: `right` the first with `f <= b`, `left` the first with `f < b`."""
+    fill: bool
+    """Whether each key's gaps are filled: every boundary from its first to its last."""
+    start: int | None = None
+    """Only boundaries `>= start`, microseconds UTC."""
+    end: int | None = None
+    """Only boundaries `< end`."""
+
+
+@dataclass(frozen=True, slots=True)
 class PointInTimeJoin:
     """The feature columns of every join, one row per spine row, in the spine's order (PIT-1 to PIT-7).
 
@@ -205,7 +277,7 @@ class PointInTimeJoin:
     spine: Node
     """Key columns in the groups' types, and the time column as UTC microseconds."""
     time: str
-    joins: tuple[GroupJoin, ...]
+    joins: tuple[Join, ...]
     as_known: bool
     """Whether rows created after the spine's time are invisible (PIT-5)."""
 
@@ -224,6 +296,8 @@ Node = (
     | Order
     | Latest
     | EntityTimes
+    | CurrentEvents
+    | Grid
     | PointInTimeJoin
 )
 
@@ -234,6 +308,8 @@ class WriteVersion:
 
     group: str
     store: str
+    features: str | None = None
+    """Of a group with aggregations, where its feature rows lie, in words: `as of each event`, `every 1d`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +319,22 @@ class LoadOnline:
     group: str
     key_space: str
     store: str
+    windows: bool = False
+    """Whether the state is of windows, and not the latest row."""
 
 
 Sink = WriteVersion | LoadOnline
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A feature that is an expression over other features of the same request."""
+
+    name: str
+    expression: Expression
+    dtype: DataType
+    inputs: tuple[tuple[str, str, DataType], ...]
+    """Per column of the expression: its name there, its name in the result, its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +358,20 @@ class ReadGroup:
     ttl: int | None
     exact_matches: bool
     columns: tuple[ReadColumn, ...]
+    windows: ReadWindows | None = None
+    """Of a group with aggregations: `ReadColumn.column` is then an aggregate's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadWindows:
+    """What the online state of a group with aggregations was made by: all its aggregates, not only those asked for."""
+
+    schema: Schema
+    """Of its events."""
+    created_time: str | None
+    event_id: str | None
+    retracted: str | None
+    aggregates: tuple[Aggregate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +383,7 @@ class ReadPlan:
     """Columns that every request must bring, echoed in the vector."""
     on_error: Literal["raise", "default"]
     store: str
+    derived: tuple[Derived, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from grange.plan.bind import BoundFeature, Request
-from grange.plan.nodes import ReadColumn, ReadGroup, ReadPlan
+from grange.plan.bind import BoundFeature, Layout, Request
+from grange.plan.nodes import Derived, ReadColumn, ReadGroup, ReadPlan, ReadWindows
 from grange.types.durations import to_micros
 
 
-def plan_read(request: Request, features: Sequence[BoundFeature], *, store: str) -> ReadPlan:
+def plan_read(
+    request: Request, features: Sequence[BoundFeature], *, store: str, derived: tuple[Derived, ...] = ()
+) -> ReadPlan:
     """Read features of the latest stored rows, one vector per requested row (ONL-1 to ONL-6).
 
     Args:
         request: its request columns and outage policy.
         features: what to read, bound; labels are not among them.
         store: name of the online store.
+        derived: expressions over them.
     """
     groups: dict[tuple[object, ...], list[BoundFeature]] = {}
     for feature in features:
         groups.setdefault((feature.group.name, feature.keys, feature.selection.exact_matches), []).append(feature)
     on_error: Literal["raise", "default"] = "default" if request.on_error == "default" else "raise"
-    return ReadPlan(tuple(_read_group(items) for items in groups.values()), request.requests, on_error, store)
+    return ReadPlan(tuple(_read_group(items) for items in groups.values()), request.requests, on_error, store, derived)
 
 
 def _read_group(features: Sequence[BoundFeature]) -> ReadGroup:
@@ -32,7 +35,15 @@ def _read_group(features: Sequence[BoundFeature]) -> ReadGroup:
         group=group.name,
         key_space=group.key_space,
         keys=tuple((column, key, first.layout.schema[key]) for column, key in first.keys),
-        ttl=None if group.ttl is None else to_micros(group.ttl),
+        ttl=first.layout.ttl if first.layout.aggregates else None if group.ttl is None else to_micros(group.ttl),
         exact_matches=first.selection.exact_matches,
         columns=tuple(ReadColumn(item.column, item.name, item.dtype, item.default) for item in features),
+        windows=windows_of(first.layout),
     )
+
+
+def windows_of(layout: Layout) -> ReadWindows | None:
+    """What the online state of a group with aggregations is made by; None for any other group."""
+    if not layout.aggregates:
+        return None
+    return ReadWindows(layout.schema, layout.created_time, layout.event_id, layout.retracted, layout.aggregates)

@@ -22,6 +22,15 @@ The levels, and the fields that each adds:
                   spine, time, as_known, groups: [{name, keys: {spine column: group column}, event_time, created_time,
                   ttl, exact_matches, rows, outputs: [{column, name, default}]}]. `rows` are as stored, in the order
                   they were written (`__sequence` is their position). Expected: the feature columns alone.
+    window        an engine runs `PointInTimeJoin` of one `WindowJoin`.
+                  spine, time, as_known, group: {name, keys, event_time, created_time, event_id, retracted, ttl,
+                  exact_matches, rows, aggregates: [{name, function, parameters, column, window, closed, every, offset,
+                  shift, filter, default}]}. `function` is text such as `last_n(2)`, or a name with its `parameters`;
+                  `window` is `7d`, `3rows`, `lifetime` or `session_30m`; `column` is `*` when left out. Expected: the
+                  feature columns alone.
+    current_events an engine runs `CurrentEvents`. rows, keys, created_time, event_id, retracted.
+    grid          an engine runs `Grid`. rows, keys, event_time, interval, closed, fill, start, end.
+    name          what a windowed feature is called. column, function, window. Expected: {"name": text}.
     entity_times  an engine runs `EntityTimes`. rows, keys, event_time, start, end.
     conform       `grange.types.arrow.conform`. table, schema: {column: type}.
     duration      `grange.types.parse_duration`. text. Expected: {"micros": n}, or an error.
@@ -44,7 +53,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import pyarrow as pa
 
@@ -53,8 +62,29 @@ from grange.definitions.entity import Entity
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.references import FeatureSelection, select
 from grange.definitions.sources import TableSource
-from grange.plan.nodes import EntityTimes, GroupJoin, Input, Node, Output, PointInTimeJoin
+from grange.plan.nodes import (
+    CurrentEvents,
+    EntityTimes,
+    Grid,
+    GroupJoin,
+    Input,
+    Node,
+    Output,
+    PointInTimeJoin,
+    WindowJoin,
+)
 from grange.types import Schema, parse_dtype, parse_duration
+from grange.types.aggregates import (
+    FUNCTIONS,
+    LIFETIME,
+    ROWS,
+    Aggregate,
+    Function,
+    Window,
+    output_dtype,
+    parse_function,
+    parse_window,
+)
 from grange.types.arrow import arrow_type, from_arrow_type
 from grange.types.durations import to_micros as length_in_micros
 from grange.types.names import SEQUENCE
@@ -137,6 +167,101 @@ class JoinCase(Case):
         """The node to run; `rows` says where each group's rows lie. The spine is `Input(SPINE)`."""
         joins = tuple(group.join(where) for group, where in zip(self.groups, rows, strict=True))
         return PointInTimeJoin(Input(SPINE), self.time, joins, self.as_known)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowGroup:
+    """The feature group of a window case."""
+
+    name: str
+    keys: tuple[tuple[str, str], ...]
+    event_time: str
+    created_time: str | None
+    event_id: str | None
+    retracted: str | None
+    ttl: int | None
+    exact_matches: bool
+    rows: pa.Table
+    """Its stored events in the order they were written, with `__sequence`."""
+    aggregates: tuple[Aggregate, ...]
+    outputs: tuple[Output, ...]
+
+    def join(self, rows: Node) -> WindowJoin:
+        """The join onto a spine of events that lie somewhere."""
+        return WindowJoin(
+            group=self.name,
+            version="1.0.0",
+            rows=rows,
+            keys=self.keys,
+            event_time=self.event_time,
+            created_time=self.created_time,
+            event_id=self.event_id,
+            retracted=self.retracted,
+            ttl=self.ttl,
+            exact_matches=self.exact_matches,
+            aggregates=self.aggregates,
+            outputs=self.outputs,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowCase(Case):
+    """Windowed features by an engine (WIN-1 to WIN-6, LAG-1)."""
+
+    spine: pa.Table
+    time: str
+    as_known: bool
+    group: WindowGroup
+    expected: pa.Table | ExpectedError
+
+    def node(self, rows: Node) -> PointInTimeJoin:
+        """The node to run; `rows` says where the group's events lie. The spine is `Input(SPINE)`."""
+        return PointInTimeJoin(Input(SPINE), self.time, (self.group.join(rows),), self.as_known)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentEventsCase(Case):
+    """The events of a group as they finally are (WIN-6)."""
+
+    rows: pa.Table
+    keys: tuple[str, ...]
+    created_time: str | None
+    event_id: str
+    retracted: str | None
+    expected: pa.Table | ExpectedError
+
+    def node(self, rows: Node) -> CurrentEvents:
+        """The node to run; `rows` says where the group's events lie."""
+        return CurrentEvents(rows, self.keys, self.created_time, self.event_id, self.retracted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridCase(Case):
+    """Entity keys at the boundaries that follow their events (WIN-3)."""
+
+    rows: pa.Table
+    keys: tuple[str, ...]
+    event_time: str
+    interval: int
+    closed: Literal["right", "left"]
+    fill: bool
+    start: int | None
+    end: int | None
+    expected: pa.Table | ExpectedError
+
+    def node(self, rows: Node) -> Grid:
+        """The node to run; `rows` says where the group's events lie."""
+        return Grid(rows, self.keys, self.event_time, self.interval, self.closed, self.fill, self.start, self.end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameCase(Case):
+    """What a windowed feature is called (WIN-5)."""
+
+    column: str
+    function: Function
+    window: Window
+    expected: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +348,17 @@ class StoreCase(Case):
         ]
 
 
-AnyCase = JoinCase | EntityTimesCase | ConformCase | DurationCase | StoreCase
+AnyCase = (
+    JoinCase
+    | WindowCase
+    | CurrentEventsCase
+    | GridCase
+    | NameCase
+    | EntityTimesCase
+    | ConformCase
+    | DurationCase
+    | StoreCase
+)
 C = TypeVar("C", bound=Case)
 
 
@@ -282,6 +417,19 @@ def read_case(data: Mapping[str, Any]) -> AnyCase:
     match level:
         case "join":
             return _read_join(base, fields)
+        case "window":
+            return _read_window(base, fields)
+        case "current_events":
+            return _read_current_events(base, fields)
+        case "grid":
+            return _read_grid(base, fields)
+        case "name":
+            _only(fields, ("column", "function", "window", "expected"))
+            function = parse_function(fields["function"], what=base["name"])
+            window = _read_length(fields["window"])
+            return NameCase(
+                **base, column=fields["column"], function=function, window=window, expected=fields["expected"]["name"]
+            )
         case "entity_times":
             return _read_entity_times(base, fields)
         case "conform":
@@ -318,13 +466,12 @@ def _read_group(group: Mapping[str, Any]) -> CaseGroup:
         ("name", "keys", "event_time", "created_time", "ttl", "exact_matches", "rows", "outputs"),
     )
     rows = read_table(group["rows"])
-    ttl = group.get("ttl")
     return CaseGroup(
         name=group["name"],
         keys=tuple(group["keys"].items()),
         event_time=group.get("event_time", "f"),
         created_time=group.get("created_time"),
-        ttl=None if ttl is None else length_in_micros(parse_duration(ttl)),
+        ttl=_micros(group.get("ttl")),
         exact_matches=group.get("exact_matches", True),
         rows=numbered(rows),
         outputs=tuple(_read_output(output, rows.schema) for output in group["outputs"]),
@@ -338,6 +485,115 @@ def _read_output(output: Mapping[str, Any], schema: pa.Schema) -> Output:
     if dtype is None:
         raise ValueError(f"column {column!r} holds nulls only: say its dtype")
     return Output(column, output.get("name", column), dtype, output.get("default"))
+
+
+def _read_window(base: Mapping[str, Any], fields: Mapping[str, Any]) -> WindowCase:
+    _only(fields, ("spine", "time", "as_known", "group", "expected"))
+    return WindowCase(
+        **base,
+        spine=read_table(fields["spine"]),
+        time=fields.get("time", "t"),
+        as_known=fields.get("as_known", False),
+        group=_read_window_group(fields["group"]),
+        expected=_expected(fields["expected"]),
+    )
+
+
+def _read_window_group(group: Mapping[str, Any]) -> WindowGroup:
+    _only(
+        group,
+        ("name", "keys", "event_time", "created_time", "event_id", "retracted", "ttl", "exact_matches", "rows",
+         "aggregates"),
+    )  # fmt: skip
+    rows = read_table(group["rows"])
+    aggregates = tuple(_read_aggregate(item, rows.schema) for item in group["aggregates"])
+    defaults = [item.get("default") for item in group["aggregates"]]
+    return WindowGroup(
+        name=group.get("name", "events"),
+        keys=tuple(group["keys"].items()),
+        event_time=group.get("event_time", "f"),
+        created_time=group.get("created_time"),
+        event_id=group.get("event_id"),
+        retracted=group.get("retracted"),
+        ttl=_micros(group.get("ttl")),
+        exact_matches=group.get("exact_matches", True),
+        rows=numbered(rows),
+        aggregates=aggregates,
+        outputs=tuple(
+            Output(aggregate.name, aggregate.name, aggregate.dtype, default)
+            for aggregate, default in zip(aggregates, defaults, strict=True)
+        ),
+    )
+
+
+def _read_aggregate(item: Mapping[str, Any], schema: pa.Schema) -> Aggregate:
+    _only(
+        item,
+        ("name", "function", "parameters", "column", "window", "closed", "every", "offset", "shift", "filter",
+         "default"),
+    )  # fmt: skip
+    if item["function"] in FUNCTIONS and ("parameters" in item or not FUNCTIONS[item["function"]].parameters):
+        function = Function(item["function"], tuple(item.get("parameters", ())))
+    else:
+        function = parse_function(item["function"], what=item["name"])
+    column = item.get("column", ROWS)
+    dtype = None if column == ROWS else from_arrow_type(schema.field(column).type)
+    by = function.parameters[0] if function.name in ("min_by", "max_by") else None
+    return Aggregate(
+        name=item["name"],
+        function=function,
+        column=column,
+        window=_read_length(item.get("window", str(LIFETIME))),
+        dtype=output_dtype(function, dtype),
+        input=dtype,
+        by_input=None if by is None else from_arrow_type(schema.field(by).type),
+        closed=item.get("closed", "right"),
+        every=_micros(item.get("every")),
+        offset=_micros(item.get("offset")) or 0,
+        shift=_micros(item.get("shift")) or 0,
+        filter=item.get("filter"),
+    )
+
+
+def _read_length(text: str) -> Window:
+    """A window as it prints: a session too."""
+    if not text.startswith("session_"):
+        return parse_window(text, what="window")
+    return Window("session", length_in_micros(parse_duration(text.removeprefix("session_"))))
+
+
+def _micros(text: str | None) -> int | None:
+    return None if text is None else length_in_micros(parse_duration(text))
+
+
+def _read_current_events(base: Mapping[str, Any], fields: Mapping[str, Any]) -> CurrentEventsCase:
+    _only(fields, ("rows", "keys", "created_time", "event_id", "retracted", "expected"))
+    return CurrentEventsCase(
+        **base,
+        rows=numbered(read_table(fields["rows"])),
+        keys=tuple(fields["keys"]),
+        created_time=fields.get("created_time"),
+        event_id=fields.get("event_id", "id"),
+        retracted=fields.get("retracted"),
+        expected=_expected(fields["expected"]),
+    )
+
+
+def _read_grid(base: Mapping[str, Any], fields: Mapping[str, Any]) -> GridCase:
+    _only(fields, ("rows", "keys", "event_time", "interval", "closed", "fill", "start", "end", "expected"))
+    start, end = fields.get("start"), fields.get("end")
+    return GridCase(
+        **base,
+        rows=numbered(read_table(fields["rows"])),
+        keys=tuple(fields["keys"]),
+        event_time=fields.get("event_time", "f"),
+        interval=length_in_micros(parse_duration(fields["interval"])),
+        closed=fields.get("closed", "right"),
+        fill=fields.get("fill", False),
+        start=None if start is None else to_micros(start),
+        end=None if end is None else to_micros(end),
+        expected=_expected(fields["expected"]),
+    )
 
 
 def _read_entity_times(base: Mapping[str, Any], fields: Mapping[str, Any]) -> EntityTimesCase:
@@ -519,12 +775,17 @@ __all__ = [
     "Case",
     "CaseGroup",
     "ConformCase",
+    "CurrentEventsCase",
     "DurationCase",
     "EntityTimesCase",
     "ExpectedError",
+    "GridCase",
     "JoinCase",
+    "NameCase",
     "StoreCase",
     "StoreGroup",
+    "WindowCase",
+    "WindowGroup",
     "cases_of",
     "load_cases",
     "numbered",

@@ -15,6 +15,7 @@ import gzip
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast
 
@@ -28,6 +29,7 @@ from grange.definitions.transforms import PythonTransform, Transform, python_tra
 from grange.errors import (
     ColumnTypeError,
     CorruptStoreError,
+    DefinitionError,
     GrangeError,
     MissingDependencyError,
     SchemaError,
@@ -41,7 +43,9 @@ from grange.plan.nodes import (
     Between,
     Concat,
     Conform,
+    CurrentEvents,
     EntityTimes,
+    Grid,
     GroupJoin,
     Input,
     Latest,
@@ -53,6 +57,7 @@ from grange.plan.nodes import (
     PointInTimeJoin,
     Scan,
     Timeless,
+    WindowJoin,
 )
 from grange.ports.engine import Engine
 from grange.ports.plugins import create
@@ -60,15 +65,29 @@ from grange.testing.cases import (
     SPINE,
     CaseGroup,
     ConformCase,
+    CurrentEventsCase,
     EntityTimesCase,
     ExpectedError,
+    GridCase,
     JoinCase,
+    WindowCase,
+    WindowGroup,
     cases_of,
     numbered,
     read_table,
 )
-from grange.testing.equality import assert_rows_equal
-from grange.testing.strategies import History, JoinExample, PlainJoin, histories, joins, plain_joins, raw_tables
+from grange.testing.equality import COMPUTED, assert_rows_equal
+from grange.testing.strategies import (
+    History,
+    JoinExample,
+    PlainJoin,
+    histories,
+    joins,
+    plain_joins,
+    raw_tables,
+    window_joins,
+)
+from grange.testing.windows import WindowExample
 from grange.types import Schema, parse_dtype
 from grange.types.arrow import arrow_type
 from grange.types.names import EVENT_TIME, SEQUENCE
@@ -112,6 +131,9 @@ def _ids(cases: Iterable[Any]) -> list[str]:
 
 
 _JOINS: Final = cases_of(JoinCase)
+_WINDOWS: Final = cases_of(WindowCase)
+_CURRENT_EVENTS: Final = cases_of(CurrentEventsCase)
+_GRIDS: Final = cases_of(GridCase)
 _ENTITY_TIMES: Final = cases_of(EntityTimesCase)
 _CONFORMS: Final = cases_of(ConformCase)
 
@@ -158,6 +180,28 @@ class EngineContract:
         inputs = {SPINE: _held(case.spine, "polars" if home == "files" else "arrow")}
         nodes = [_lay_out(group, number, home, tmp_path, inputs) for number, group in enumerate(case.groups)]
         _check(case.expected, lambda: engine.run(case.node(nodes), inputs), str(case))
+
+    @pytest.mark.parametrize("home", HOMES)
+    @pytest.mark.parametrize("case", _WINDOWS, ids=_ids(_WINDOWS))
+    def test_window_case(self, engine: Engine, case: WindowCase, home: Home, tmp_path: Path) -> None:
+        """A windowed feature is what its law says, wherever the events lie."""
+        inputs = {SPINE: _held(case.spine, "polars" if home == "files" else "arrow")}
+        node = case.node(_lay_out(case.group, 0, home, tmp_path, inputs))
+        _check(case.expected, lambda: engine.run(node, inputs), str(case), tolerance=COMPUTED)
+
+    @pytest.mark.parametrize("held", ["arrow", "polars"])
+    @pytest.mark.parametrize("case", _CURRENT_EVENTS, ids=_ids(_CURRENT_EVENTS))
+    def test_current_events_case(self, engine: Engine, case: CurrentEventsCase, held: Held) -> None:
+        """Of every event the version that counts stays, in the rows' order (WIN-6)."""
+        inputs = {"group": _held(case.rows, held)}
+        _check(case.expected, lambda: engine.run(case.node(Input("group")), inputs), str(case))
+
+    @pytest.mark.parametrize("held", ["arrow", "polars"])
+    @pytest.mark.parametrize("case", _GRIDS, ids=_ids(_GRIDS))
+    def test_grid_case(self, engine: Engine, case: GridCase, held: Held) -> None:
+        """A grid has the boundaries that follow events, by boundary then key (WIN-3)."""
+        inputs = {"group": _held(case.rows, held)}
+        _check(case.expected, lambda: engine.run(case.node(Input("group")), inputs), str(case))
 
     @pytest.mark.parametrize("held", ["arrow", "polars"])
     @pytest.mark.parametrize("case", _ENTITY_TIMES, ids=_ids(_ENTITY_TIMES))
@@ -755,6 +799,78 @@ class EngineContract:
         assert_rows_equal(engine.run(example.node, example.inputs), expected)
 
     @examples
+    @given(example=window_joins())
+    def test_random_windows_equal_reference(self, engine: Engine, example: WindowExample) -> None:
+        """Any aggregates over any events give what the reference engine gives; floats within 1e-9 (ONL-1)."""
+        example = _without_sketched_quantiles(example)
+        expected = _reference().run(example.node, example.inputs)
+        assert_rows_equal(engine.run(example.node, example.inputs), expected, tolerance=COMPUTED)
+
+    @examples
+    @given(example=window_joins())
+    def test_random_events_equal_reference(self, engine: Engine, example: WindowExample) -> None:
+        """The current events and the grids of any events are those of the reference engine, in its order."""
+        join, rows = example.join, Input("events")
+        keys = tuple(of_group for _, of_group in join.keys)
+        nodes: list[Node] = [
+            Grid(rows, keys, join.event_time, interval, closed, fill, start, None)
+            for interval, closed, fill, start in _GRID_SHAPES
+        ]
+        if join.event_id is not None:
+            nodes.append(CurrentEvents(rows, keys, join.created_time, join.event_id, join.retracted))
+        for node in nodes:
+            assert_rows_equal(engine.run(node, example.inputs), _reference().run(node, example.inputs), what=str(node))
+
+    def test_windows_beside_a_plain_join(self, engine: Engine) -> None:
+        """Windows of one group and the newest row of another answer one request, each by its own keys (PIT-6)."""
+        window = next(case for case in _WINDOWS if case.name == "each-entity-has-its-own-events")
+        spine = window.spine.append_column("user_id", window.spine.column("k"))
+        plain = GroupJoin(
+            "loans", "1.0.0", Input("loans"), (("user_id", "user_id"),), "f", "c", None, True,
+            (Output("v", "loan", parse_dtype("int64")),),
+        )  # fmt: skip
+        node = PointInTimeJoin(Input(SPINE), "t", (plain, window.group.join(Input("events"))), as_known=False)
+        inputs = {
+            SPINE: Rows(arrow=spine),
+            "loans": Rows(arrow=_LOANS),
+            "events": Rows(arrow=window.group.rows),
+        }
+        assert isinstance(window.expected, pa.Table)
+        expected = pa.table({"loan": pa.array([None, 7, None, None], pa.int64())})
+        for name in window.expected.column_names:
+            expected = expected.append_column(name, window.expected.column(name))
+        assert_rows_equal(engine.run(node, inputs), expected)
+
+    def test_windows_of_no_events_and_of_no_spine(self, engine: Engine) -> None:
+        """Columns and their types stay; without events counts are 0, and without a spine there are no rows."""
+        for case in _WINDOWS:
+            if case.name not in ("an-empty-window-counts-zero", "values-of-any-type-can-be-counted-and-kept"):
+                continue
+            events = {SPINE: Rows(arrow=case.spine), "events": Rows(arrow=case.group.rows.slice(0, 0))}
+            spine = {SPINE: Rows(arrow=case.spine.slice(0, 0)), "events": Rows(arrow=case.group.rows)}
+            assert isinstance(case.expected, pa.Table)
+            found = engine.run(case.node(Input("events")), events).arrow
+            assert found.schema.equals(case.expected.schema)
+            for aggregate in case.group.aggregates:
+                empty = 0 if aggregate.function.name in ("count", "count_distinct") else None
+                assert found.column(aggregate.name).to_pylist() == [empty] * case.spine.num_rows
+            assert_rows_equal(engine.run(case.node(Input("events")), spine), case.expected.slice(0, 0))
+
+    @pytest.mark.parametrize(
+        ("condition", "named"),
+        [("no_such_column > 1", "'no_such_column"), ("v", "'v'"), ("sum(v) > 1", "'sum(v) > 1'")],
+    )
+    def test_a_filter_that_cannot_be_computed(self, engine: Engine, condition: str, named: str) -> None:
+        """A filter of other columns, that is no condition or that is of many rows is an error that names it."""
+        case = next(case for case in _WINDOWS if case.name == "a-filter-chooses-events-before-the-window-does")
+        aggregates = tuple(replace(each, filter=condition) for each in case.group.aggregates)
+        join = replace(case.group.join(Input("events")), aggregates=aggregates)
+        inputs = {SPINE: Rows(arrow=case.spine), "events": Rows(arrow=case.group.rows)}
+        with pytest.raises((DefinitionError, TransformError)) as caught:
+            engine.run(replace(case.node(Input("events")), joins=(join,)), inputs)
+        assert named in str(caught.value)
+
+    @examples
     @given(history=histories())
     def test_random_histories_equal_reference(self, engine: Engine, history: History) -> None:
         """Order, latest, entity times and ranges of any history are those of the reference engine."""
@@ -823,7 +939,25 @@ def _reference() -> Engine:
     return cast(Engine, create("engines", "reference", {}))
 
 
-def _check(expected: pa.Table | ExpectedError, run: Callable[[], Rows], what: str) -> None:
+_HOUR: Final = 3_600_000_000
+_GRID_SHAPES: Final[tuple[tuple[int, Literal["right", "left"], bool, int | None], ...]] = (
+    (_HOUR, "right", False, None),
+    (3 * _HOUR, "left", True, None),
+    (7, "left", False, -7_000_000),
+    (2_000_003, "right", False, 0),
+)
+"""Interval, closed end, whether gaps are filled, and start of the grids that random events are laid on."""
+
+
+def _without_sketched_quantiles(example: WindowExample) -> WindowExample:
+    """The example without the outputs that are only promised to lie near the truth."""
+    sketched = {each.name for each in example.join.aggregates if each.function.name == "approx_quantile"}
+    outputs = tuple(output for output in example.join.outputs if output.column not in sketched)
+    join: WindowJoin = replace(example.join, outputs=outputs)
+    return replace(example, node=replace(example.node, joins=(join,)))
+
+
+def _check(expected: pa.Table | ExpectedError, run: Callable[[], Rows], what: str, *, tolerance: float = 0.0) -> None:
     """Whether a run gives the rows, or the error, that a case expects."""
     if isinstance(expected, ExpectedError):
         with pytest.raises(expected.error) as caught:
@@ -831,7 +965,7 @@ def _check(expected: pa.Table | ExpectedError, run: Callable[[], Rows], what: st
         missing = [word for word in expected.mentions if word not in str(caught.value)]
         assert not missing, f"{what}: the error does not mention {missing}: {caught.value}"
     else:
-        assert_rows_equal(run(), expected, what=what)
+        assert_rows_equal(run(), expected, what=what, tolerance=tolerance)
 
 
 def _same_or_misfit(engine: Engine, node: Node, inputs: Mapping[str, Rows]) -> None:
@@ -857,7 +991,7 @@ def _homed(table: pa.Table, home: str, folder: Path, name: str = "rows") -> tupl
     return Input(name), {name: _held(table, cast(Held, home))}
 
 
-def _lay_out(group: CaseGroup, number: int, home: Home, folder: Path, inputs: dict[str, Rows]) -> Node:
+def _lay_out(group: CaseGroup | WindowGroup, number: int, home: Home, folder: Path, inputs: dict[str, Rows]) -> Node:
     """Put a group's rows where a case wants them, and say where that is."""
     name = f"group{number}"
     if home == "frames":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, TypeVar
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from grange.frames import Rows
 from grange.plan.nodes import Concat, Conform, GroupJoin, Input, Node, Order, Output, PointInTimeJoin
+from grange.testing.windows import Choices, Sizes, WindowExample, draw_windows
 from grange.types import DataType, Schema, parse_dtype
 from grange.types.arrow import TIMESTAMP, arrow_type, from_arrow_type
 from grange.types.names import SEQUENCE
@@ -316,6 +317,38 @@ def plain_joins(draw: st.DrawFn) -> PlainJoin:
     return PlainJoin(pa.table(history), pa.table(spine), ttl, draw(st.booleans()))
 
 
+class _DrawnChoices:
+    """Draws by Hypothesis, which shrinks what it drew: fewer things, and the first of their options."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self._draw = draw
+
+    def of(self, options: Sequence[T]) -> T:
+        """See `Choices.of`."""
+        return self._draw(st.sampled_from(options))
+
+    def between(self, low: int, high: int) -> int:
+        """See `Choices.between`."""
+        return self._draw(st.integers(low, high))
+
+    def several(self, make: Callable[[Choices], T], low: int, high: int) -> list[T]:
+        """See `Choices.several`."""
+
+        @st.composite
+        def one(draw: st.DrawFn) -> T:
+            return make(_DrawnChoices(draw))
+
+        # left to itself a list is short; what is not drawn of it cannot be wrong
+        least = self._draw(st.sampled_from([low, (low + high) // 2]))
+        return self._draw(st.lists(one(), min_size=least, max_size=high))
+
+
+@st.composite
+def window_joins(draw: st.DrawFn, sizes: Sizes = Sizes()) -> WindowExample:  # noqa: B008  # it is frozen
+    """A join of a group's windows: random events, aggregates of every function, a random spine."""
+    return draw_windows(_DrawnChoices(draw), sizes)
+
+
 def _dtype(arrow: pa.DataType) -> DataType:
     dtype = from_arrow_type(arrow)
     assert dtype is not None, "strategies draw typed columns only"
@@ -341,4 +374,5 @@ __all__ = [
     "key_types",
     "plain_joins",
     "raw_tables",
+    "window_joins",
 ]

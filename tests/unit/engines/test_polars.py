@@ -96,7 +96,7 @@ def test_a_lazy_transform_gets_the_widened_rows_too(tmp_path: Path) -> None:
 def test_a_limit_reads_the_head_alone(tmp_path: Path) -> None:
     """What lies behind the first rows, even what no reader could read, is not looked at."""
     csv = written(tmp_path / "a.csv", "a\n" + "1\n" * 5_000_000 + "1,2,3\n")
-    jsonl = written(tmp_path / "a.jsonl", '{"a": 1}\n' * 200_000 + "no json\n")
+    jsonl = written(tmp_path / "a.jsonl", '{"a": 1}\n' * 3_000_000 + "no json\n")
     for file_format, path in (("csv", csv), ("jsonl", jsonl)):
         assert run(Limit(scan(file_format, path), 2)).column("a").to_pylist() == [1, 1]  # type: ignore[arg-type]
         with pytest.raises(SourceError, match=path.name):

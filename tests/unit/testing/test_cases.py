@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pyarrow as pa
 import pytest
 
@@ -12,7 +14,9 @@ from grange.testing.cases import (
     ConformCase,
     DurationCase,
     ExpectedError,
+    NameCase,
     StoreCase,
+    WindowCase,
     cases_of,
     load_cases,
     read_case,
@@ -20,10 +24,15 @@ from grange.testing.cases import (
 )
 from grange.testing.equality import assert_rows_equal
 from grange.types import parse_duration
+from grange.types.aggregates import FUNCTIONS, Closed, WindowKind
 from grange.types.arrow import conform
 from grange.types.durations import to_micros
 
-LAWS_WITH_CASES = ["TIME-1", "TIME-2", *(f"PIT-{number}" for number in range(1, 9)), "ONL-5"]
+LAWS_WITH_CASES = [
+    *("TIME-1", "TIME-2", "LAG-1", "ONL-5"),
+    *(f"PIT-{number}" for number in range(1, 9)),
+    *(f"WIN-{number}" for number in range(1, 7)),
+]
 
 
 def test_the_corpus_is_not_empty_and_names_are_unique():
@@ -141,6 +150,21 @@ def test_duration_case(case):
         assert all(word in str(caught.value) for word in case.expected.mentions)
     else:
         assert to_micros(parse_duration(case.text)) == case.expected
+
+
+@pytest.mark.parametrize("case", cases_of(NameCase), ids=lambda case: case.name)
+def test_name_case(case):
+    """A function's label and a window's text are what names are made of (WIN-5)."""
+    assert f"{case.column}__{case.function.label}__{case.window}" == case.expected
+
+
+def test_window_cases_are_of_every_function_and_window():
+    """The corpus shows each function that needs no optional package, and each kind and end of windows."""
+    aggregates = [aggregate for case in cases_of(WindowCase) for aggregate in case.group.aggregates]
+    optional = {"approx_count_distinct", "approx_quantile", "holiday", "holiday_name"}
+    assert {aggregate.function.name for aggregate in aggregates} == set(FUNCTIONS) - optional
+    assert {aggregate.window.kind for aggregate in aggregates} == set(get_args(WindowKind))
+    assert {aggregate.closed for aggregate in aggregates} == set(get_args(Closed))
 
 
 @pytest.mark.parametrize("case", cases_of(StoreCase), ids=lambda case: case.name)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from grange.frames import Rows
-from grange.testing.equality import assert_rows_equal, difference, same
+from grange.testing.equality import COMPUTED, assert_rows_equal, difference, same
 
 ROWS = pa.table({"k": ["a", "b", "b"], "v": pa.array([1, None, 2], pa.int64())})
 
@@ -75,3 +75,36 @@ def test_times_beyond_python_are_compared():
     near = pa.table({"t": pa.array([0, None], pa.int64()).cast(pa.timestamp("us", tz="UTC"))})
     assert difference(far, far) is None
     assert difference(far, near) is not None
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "equal"),
+    [
+        (0.1 + 0.2, 0.3, True),
+        (1e9, 1e9 + 0.5, True),
+        (1e9, 1e9 + 1.5, False),
+        (0.0, -0.0, True),
+        (0.0, 1e-300, False),
+        (1e-300, 1.1e-300, False),
+        (math.inf, math.inf, True),
+        (math.inf, 1e308, False),
+        (math.nan, math.nan, True),
+        (math.nan, 0.0, False),
+        (None, 0.0, False),
+        ([0.1 + 0.2, None], [0.3, None], True),
+        ({"a": 0.1 + 0.2}, {"a": 0.3}, True),
+        (1_000_000_000_000, 1_000_000_000_001, False),
+        ("1.0", "1.00", False),
+    ],
+)
+def test_computed_floats_are_equal_within_a_part_of_the_larger(left, right, equal):
+    assert same(left, right, tolerance=COMPUTED) is equal
+
+
+def test_a_tolerance_is_asked_for():
+    found, expected = pa.table({"v": [0.1 + 0.2]}), pa.table({"v": [0.3]})
+    assert difference(found, expected) is not None
+    assert difference(found, expected, tolerance=COMPUTED) is None
+    with pytest.raises(AssertionError, match="row 0, column 'v'"):
+        assert_rows_equal(found, expected)
+    assert_rows_equal(found, expected, tolerance=COMPUTED)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from grange.frames import Rows
-from grange.plan.nodes import GroupJoin, Input, PointInTimeJoin
+from grange.plan.nodes import GroupJoin, Input, PointInTimeJoin, WindowJoin
 from grange.ports.plugins import create
-from grange.testing.cases import SPINE, ExpectedError, JoinCase, cases_of
+from grange.testing.cases import SPINE, ExpectedError, JoinCase, WindowCase, cases_of
 from grange.testing.engines import engine_or_skip, merge_asof
-from grange.testing.equality import difference
+from grange.testing.equality import COMPUTED, difference
 from grange.testing.strategies import PlainJoin
+from grange.types.aggregates import LIFETIME
 
 
 def joined_without_separator(join: GroupJoin, inputs: dict[str, Rows]) -> GroupJoin:
@@ -82,6 +84,46 @@ def test_a_mistaken_engine_fails_the_cases_of_its_law(
         if difference(engine.run(bent, inputs), case.expected) is not None:
             wrong.append(case.name)
     assert wrong, f"no case of {law} notices {mistake.__name__}"
+
+
+def reaggregated(**changes: Any) -> Callable[[WindowJoin], WindowJoin]:
+    def change(join: WindowJoin) -> WindowJoin:
+        return replace(join, aggregates=tuple(replace(each, **changes) for each in join.aggregates))
+
+    return change
+
+
+WINDOW_MISTAKES: dict[str, tuple[Callable[[WindowJoin], WindowJoin], tuple[str, ...]]] = {
+    "ends as they come": (reaggregated(closed="both"), ("WIN-1", "WIN-2")),
+    "a window for ever": (reaggregated(window=LIFETIME), ("WIN-1", "WIN-2", "WIN-3", "LAG-1")),
+    "the value of now": (reaggregated(every=None, offset=0), ("WIN-3",)),
+    "boundaries at midnight": (reaggregated(offset=0), ("WIN-3",)),
+    "nothing filtered": (reaggregated(filter=None), ("WIN-4", "LAG-1")),
+    "nothing shifted": (reaggregated(shift=0), ("LAG-1",)),
+    "rows for events": (lambda join: replace(join, event_id=None, retracted=None), ("WIN-6",)),
+    "nothing taken back": (lambda join: replace(join, retracted=None), ("WIN-6",)),
+    "blind to created time": (lambda join: replace(join, created_time=None), ("WIN-6", "WIN-2", "LAG-1")),
+    "young for ever": (lambda join: replace(join, ttl=None), ("WIN-1", "LAG-1")),
+    "always exact": (lambda join: replace(join, exact_matches=True), ("WIN-1", "LAG-1")),
+}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "law"), [(mistake, law) for mistake, (_, laws) in WINDOW_MISTAKES.items() for law in laws]
+)
+def test_an_engine_mistaken_about_windows_fails_the_cases_of_its_law(mistake: str, law: str) -> None:
+    """An engine with one of the field's usual mistakes fails at least one case that cites the law it breaks."""
+    engine = engine_or_skip("reference")
+    bend, _ = WINDOW_MISTAKES[mistake]
+    wrong = []
+    for case in cases_of(WindowCase):
+        if law not in case.laws or isinstance(case.expected, ExpectedError):
+            continue
+        node = replace(case.node(Input("events")), joins=(bend(case.group.join(Input("events"))),))
+        found = engine.run(node, {SPINE: Rows(arrow=case.spine), "events": Rows(arrow=case.group.rows)})
+        if difference(found, case.expected, tolerance=COMPUTED) is not None:
+            wrong.append(case.name)
+    assert wrong, f"no case of {law} notices {mistake}"
 
 
 def test_the_outside_judge_sees_what_it_is_asked() -> None:

@@ -18,7 +18,9 @@ from grange.plan.nodes import (
     Between,
     Concat,
     Conform,
+    CurrentEvents,
     EntityTimes,
+    Grid,
     Input,
     Latest,
     Limit,
@@ -81,7 +83,7 @@ def _inputs(node: Node) -> tuple[Node, ...]:
             return node.inputs
         case Limit() | Apply() | Timeless() | Conform() | Align() | Number() | Between() | Order():
             return (node.input,)
-        case Latest() | EntityTimes():
+        case Latest() | EntityTimes() | CurrentEvents() | Grid():
             return (node.input,)
         case PointInTimeJoin():
             return (node.spine, *(join.rows for join in node.joins))

@@ -8,7 +8,7 @@ so their rows are numbered before and sorted after.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final, assert_never
 
 import duckdb
@@ -19,6 +19,7 @@ from grange.engines.duckdb.files import scan
 from grange.engines.duckdb.fit import duckdb_type, fit, trusting
 from grange.engines.duckdb.session import Session
 from grange.engines.duckdb.sql import Query, cell, every, listed, name, sql, whole
+from grange.engines.duckdb.windows import current_events, grid, window_join
 from grange.errors import RequestError, SchemaError, TransformError
 from grange.frames import Rows
 from grange.plan.checks import check_align, check_concat
@@ -28,7 +29,9 @@ from grange.plan.nodes import (
     Between,
     Concat,
     Conform,
+    CurrentEvents,
     EntityTimes,
+    Grid,
     GroupJoin,
     Input,
     Latest,
@@ -40,6 +43,7 @@ from grange.plan.nodes import (
     PointInTimeJoin,
     Scan,
     Timeless,
+    WindowJoin,
 )
 from grange.transforming import run_transform
 from grange.types.arrow import conform, constant
@@ -88,7 +92,17 @@ def compile_node(session: Session, node: Node, inputs: Mapping[str, Rows]) -> Qu
             return _latest(node, compile_node(session, node.input, inputs))
         case EntityTimes():
             return _entity_times(node, compile_node(session, node.input, inputs))
+        case CurrentEvents():
+            query = compile_node(session, node.input, inputs)
+            return current_events(
+                node, query, None if node.created_time is None else _time(query.column(node.created_time))
+            )
+        case Grid():
+            query = compile_node(session, node.input, inputs)
+            return grid(node, query, _micros(query.column(node.event_time)))
         case PointInTimeJoin():
+            if any(isinstance(join, WindowJoin) for join in node.joins):
+                return _with_windows(session, node, inputs)
             return _point_in_time_join(session, node, inputs)
         case _:
             assert_never(node)
@@ -294,6 +308,24 @@ class _Spine:
         return sql("CASE WHEN", " OR ".join(absent) or "false", "THEN", whole(_NEVER), "ELSE", self.time, "END")
 
 
+def _with_windows(session: Session, node: PointInTimeJoin, inputs: Mapping[str, Rows]) -> Query:
+    """A join of which some groups have aggregations: those are the kernel's, the others one query as ever."""
+    spine = session.fetch(compile_node(session, node.spine, inputs))
+    held = "the spine"
+    plain_joins = tuple(join for join in node.joins if isinstance(join, GroupJoin))
+    found: dict[str, pa.Array | pa.ChunkedArray] = {}
+    if plain_joins:
+        plain_node = replace(node, spine=Input(held), joins=plain_joins)
+        table = session.fetch(_point_in_time_join(session, plain_node, {**inputs, held: Rows(arrow=spine)}))
+        found |= dict(zip(table.column_names, table.columns, strict=True))
+    asked = session.register(spine)
+    for join in node.joins:
+        if isinstance(join, WindowJoin):
+            rows = compile_node(session, join.rows, inputs)
+            found |= window_join(session, join, asked, node.time, rows, as_known=node.as_known)
+    return session.register(pa.table({item.name: found[item.name] for join in node.joins for item in join.outputs}))
+
+
 def _point_in_time_join(session: Session, node: PointInTimeJoin, inputs: Mapping[str, Rows]) -> Query:
     """One ASOF join per group, all in one query.
 
@@ -304,6 +336,7 @@ def _point_in_time_join(session: Session, node: PointInTimeJoin, inputs: Mapping
     joins: list[str] = []
     shown: list[tuple[str, str]] = []
     for index, join in enumerate(node.joins):
+        assert isinstance(join, GroupJoin), "windows are joined apart"
         table = f"g{index}"
         answers = _answers(session, join, compile_node(session, join.rows, inputs), as_known=node.as_known)
         on = [sql(spine.key(of_spine), "=", f"{table}.k{place}") for place, (of_spine, _) in enumerate(join.keys)]
@@ -413,9 +446,9 @@ def _at(micros: int) -> str:
 def is_canonical(node: Node) -> bool:
     """Whether a node's columns have canonical types: one of its kind, or of the inputs that it hands on, made them."""
     match node:
-        case Conform() | Align() | Latest() | EntityTimes() | PointInTimeJoin():
+        case Conform() | Align() | Latest() | EntityTimes() | Grid() | PointInTimeJoin():
             return True
-        case Limit() | Number() | Between() | Order() | Timeless():
+        case CurrentEvents() | Limit() | Number() | Between() | Order() | Timeless():
             return is_canonical(node.input)
         case Concat():
             return all(is_canonical(part) for part in node.inputs)

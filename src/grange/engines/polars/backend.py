@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Final, assert_never
 
 import polars as pl
 import pyarrow as pa
@@ -16,6 +16,7 @@ from grange.engines.polars.scans import blame, check_column, scan, together
 from grange.engines.polars.values import TIME, canonical, conformed, is_canonical, polars_type
 from grange.errors import RequestError, SchemaError, SourceError, TransformError
 from grange.frames import Rows
+from grange.kernels.arrays import KNOWN_ALWAYS
 from grange.kernels.asof import History, latest
 from grange.kernels.keys import KeyIndex
 from grange.plan.checks import check_align, check_concat
@@ -25,7 +26,9 @@ from grange.plan.nodes import (
     Between,
     Concat,
     Conform,
+    CurrentEvents,
     EntityTimes,
+    Grid,
     Input,
     Latest,
     Limit,
@@ -42,6 +45,8 @@ from grange.types.arrow import conform, plain
 from grange.types.names import EVENT_TIME, SEQUENCE
 from grange.types.schema import Column
 from grange.types.time import ALWAYS_MICROS
+
+_ROW: Final = "__row"
 
 
 class PolarsEngine:
@@ -109,8 +114,12 @@ class _Run:
                 return self._latest(node).lazy()
             case EntityTimes():
                 return self._entity_times(node).lazy()
+            case CurrentEvents():
+                return self._current_events(node)
+            case Grid():
+                return self._grid(node)
             case PointInTimeJoin():
-                return point_in_time_join(node, self.rows(node.spine), self._frame).lazy()
+                return point_in_time_join(node, self.rows(node.spine), self._frame, self._lazy).lazy()
             case _:
                 assert_never(node)
 
@@ -221,6 +230,40 @@ class _Run:
         chosen = frame.with_columns(moments).filter(inside).drop_nulls(node.keys)
         return chosen.unique().sort(node.event_time, *node.keys)
 
+    def _current_events(self, node: CurrentEvents) -> pl.LazyFrame:
+        frame = self._lazy(node.input)
+        created = [] if node.created_time is None else [node.created_time]
+        _check_columns(frame, [*node.keys, node.event_id, *filter(None, [node.retracted]), *created, SEQUENCE])
+        frame, times = _times(frame, created)
+        ages = [*(time.to_physical().fill_null(KNOWN_ALWAYS) for time in times), pl.col(SEQUENCE)]
+        row = pl.col(_ROW)
+        newest = row == row.sort_by(ages).last().over([*node.keys, node.event_id])
+        # whoever has no key or no id is an event of its own
+        stays = newest | pl.any_horizontal(pl.col([*node.keys, node.event_id]).is_null())
+        if node.retracted is not None:
+            stays &= ~pl.col(node.retracted).fill_null(value=False)
+        return frame.with_row_index(_ROW).filter(stays).drop(_ROW)
+
+    def _grid(self, node: Grid) -> pl.LazyFrame:
+        frame = canonical(self._frame(node.input, list(dict.fromkeys([*node.keys, node.event_time]))))
+        micros = _time(frame, node.event_time).to_physical()
+        step = node.interval
+        shift = step - 1 if node.closed == "right" else step
+        boundary = ((micros + shift) // step * step).alias(node.event_time)
+        rows = frame.with_columns(boundary).drop_nulls([*node.keys, node.event_time]).lazy()
+        if node.fill:
+            ends = pl.int_ranges(pl.col("__first"), pl.col("__last") + step, step).alias(node.event_time)
+            at = pl.col(node.event_time)
+            span = rows.group_by(node.keys).agg(at.min().alias("__first"), at.max().alias("__last"))
+            rows = span.select(*node.keys, ends).explode(node.event_time)
+        else:
+            rows = rows.unique()
+        if node.start is not None:
+            rows = rows.filter(pl.col(node.event_time) >= node.start)
+        if node.end is not None:
+            rows = rows.filter(pl.col(node.event_time) < node.end)
+        return rows.sort(node.event_time, *node.keys).with_columns(pl.col(node.event_time).cast(TIME))
+
 
 def _concat(parts: Sequence[pl.LazyFrame]) -> pl.LazyFrame:
     """Parts of the same columns one after another.
@@ -271,6 +314,8 @@ def _scans(node: Node) -> Iterator[Scan]:
             | Order()
             | Latest()
             | EntityTimes()
+            | CurrentEvents()
+            | Grid()
         ):
             yield from _scans(node.input)
         case _:

@@ -21,20 +21,29 @@ from grange.frames import Rows
 from grange.kernels.arrays import Ints
 from grange.kernels.asof import History, Instants, Spine, as_of
 from grange.kernels.keys import KeyIndex
-from grange.plan.nodes import Concat, GroupJoin, Input, Node, Order, Output, PointInTimeJoin, Scan
+from grange.plan.nodes import Concat, GroupJoin, Input, Join, Node, Output, PointInTimeJoin, Scan, WindowJoin
 from grange.types.names import SEQUENCE
 from grange.types.schema import Column
+from grange.windowing import event_columns, in_order, partitions_of, scattered, window_features
 
 _AT_ONCE: Final = 2
 
 Part = tuple[int, int]
 """The first row, and how many."""
+_KEY_HASH: Final = 0x6A09E667
+"""Seed of the hash that partitions keys; nothing that it makes outlives a run."""
 
 
 class Reader(Protocol):
     """Reads some columns of a node's rows: all of its rows, or a part of them."""
 
     def __call__(self, node: Node, columns: Sequence[str], part: Part | None = None) -> pl.DataFrame: ...
+
+
+class Scanner(Protocol):
+    """A node's rows, not read yet."""
+
+    def __call__(self, node: Node) -> pl.LazyFrame: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,7 @@ class _Keyed:
     spine: Spine
 
 
-def point_in_time_join(node: PointInTimeJoin, spine: Rows, read: Reader) -> pl.DataFrame:
+def point_in_time_join(node: PointInTimeJoin, spine: Rows, read: Reader, scan: Scanner) -> pl.DataFrame:
     """The feature columns of every join, one row per spine row, in the spine's order. See `PointInTimeJoin`."""
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="grange-join") as pool:
         # a task waits only for tasks submitted before it, so that two workers never wait for each other
@@ -56,7 +65,7 @@ def point_in_time_join(node: PointInTimeJoin, spine: Rows, read: Reader) -> pl.D
             if names not in keyed:
                 keyed[names] = pool.submit(_keyed, spine, names, instants)
         answers = [
-            pool.submit(_join, join, keyed[tuple(name for name, _ in join.keys)], read, node.as_known)
+            pool.submit(_answer, join, keyed[tuple(name for name, _ in join.keys)], spine, read, scan, node)
             for join in node.joins
             if join.outputs
         ]
@@ -78,8 +87,65 @@ def _spine_column(spine: Rows, name: str) -> pa.Array | pa.ChunkedArray:
     return spine.polars.get_column(name).to_arrow() if spine.is_polars else spine.arrow.column(name)
 
 
+def _answer(
+    join: Join, keyed: Future[_Keyed], spine: Rows, read: Reader, scan: Scanner, node: PointInTimeJoin
+) -> pl.DataFrame:
+    if isinstance(join, GroupJoin):
+        return _join(join, keyed, read, node.as_known)
+    return _windows(join, keyed, spine, read, scan, node)
+
+
+def _windows(
+    join: WindowJoin, keyed: Future[_Keyed], spine: Rows, read: Reader, scan: Scanner, node: PointInTimeJoin
+) -> pl.DataFrame:
+    """The aggregates of a group at the spine's rows; a large history partition by partition."""
+    columns = event_columns(join, as_known=node.as_known)
+    count = partitions_of(_rows_of(scan(join.rows)))
+    if count == 1:
+        events = read(join.rows, columns).to_arrow()
+        have = keyed.result()
+        return _framed(window_features(join, have.index, have.spine, events, as_known=node.as_known))
+    names = [name for name, _ in join.keys]
+    whole = (spine if spine.is_polars else Rows(polars=spine.polars)).select([*names, node.time])
+    where = whole.polars.select(_partition_of(names, whole.polars.schema, count)).to_series().to_numpy()
+    parts = []
+    for number in range(count):
+        places = np.flatnonzero(where == number)
+        share = Rows(polars=whole.polars[pl.Series(places, dtype=pl.UInt32)])
+        index = KeyIndex.of({name: _spine_column(share, name) for name in names})
+        at = Spine.of(index, Instants.of(_spine_column(share, node.time)))
+        mine = _partition_of([of_group for _, of_group in join.keys], scan(join.rows).collect_schema(), count) == number
+        chosen = scan(join.rows).filter(mine).select(columns)
+        events = chosen.collect(engine="streaming").to_arrow()
+        parts.append((places, window_features(join, index, at, events, as_known=node.as_known)))
+    return _framed(scattered(parts, len(whole)))
+
+
+def _rows_of(frame: pl.LazyFrame) -> int:
+    return int(frame.select(pl.len()).collect().item())
+
+
+def _partition_of(keys: Sequence[str], schema: Mapping[str, pl.DataType], count: int) -> pl.Expr:
+    """Each row's partition, by its key's values: integers of any width are of one family (PIT-4)."""
+    hashed = pl.lit(0, pl.UInt64)
+    for place, key in enumerate(keys):
+        value = pl.col(key)
+        if schema[key].is_integer():
+            value = value.cast(pl.Int128)
+        elif schema[key] in (pl.Categorical, pl.Enum):
+            value = value.cast(pl.String)
+        hashed = hashed ^ value.hash(_KEY_HASH + place)
+    return (hashed % count).cast(pl.Int64)
+
+
+def _framed(features: Mapping[str, pa.Array]) -> pl.DataFrame:
+    frame = pl.from_arrow(pa.table(dict(features)))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
 def _join(join: GroupJoin, keyed: Future[_Keyed], read: Reader, as_known: bool) -> pl.DataFrame:
-    ordered = _in_order(join.rows)
+    ordered = in_order(join.rows)
     names = [name for _, name in join.keys] + [join.event_time]
     if join.created_time is not None and (as_known or not ordered):
         names.append(join.created_time)
@@ -89,15 +155,17 @@ def _join(join: GroupJoin, keyed: Future[_Keyed], read: Reader, as_known: bool) 
     twice = _reads_twice(join.rows)
     stored = read(join.rows, list(dict.fromkeys(names if twice else [*names, *columns])))
     rows = _rows(join, stored, keyed.result(), ordered=ordered, as_known=as_known)
-    if not twice:
-        values = stored.select(columns)
-        return _gather(join, rows, lambda first, count: values.slice(first, count))
+    # what is read already is not read again: an event time may be among the features
+    held = stored.select([name for name in columns if not twice or name in names])
     del stored  # the keys' memory is free again before the features take theirs
-    return _gather(join, rows, lambda first, count: read(join.rows, columns, (first, count)))
+    unread = [name for name in columns if name not in held.columns]
 
+    def part(first: int, count: int) -> pl.DataFrame:
+        if not unread:
+            return held.slice(first, count)
+        return read(join.rows, unread, (first, count)).hstack(held.slice(first, count).get_columns())
 
-def _in_order(rows: Node) -> bool:
-    return isinstance(rows, Order) or (isinstance(rows, Scan) and rows.ordered)
+    return _gather(join, rows, part)
 
 
 def _reads_twice(rows: Node) -> bool:

@@ -9,11 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
 import pyarrow as pa
 
 from grange.engines.reference.files import scan
+from grange.engines.reference.tables import (
+    Key,
+    Micros,
+    ages_of,
+    canonical,
+    column_of,
+    keys_of,
+    row_numbers,
+    rows_inside,
+    same_key,
+    select,
+    times_of,
+    with_default,
+)
+from grange.engines.reference.windows import current_events, grid, window_features
 from grange.errors import RequestError, SchemaError
 from grange.frames import Rows
 from grange.plan.checks import check_align, check_concat
@@ -23,7 +38,9 @@ from grange.plan.nodes import (
     Between,
     Concat,
     Conform,
+    CurrentEvents,
     EntityTimes,
+    Grid,
     GroupJoin,
     Input,
     Latest,
@@ -35,21 +52,14 @@ from grange.plan.nodes import (
     PointInTimeJoin,
     Scan,
     Timeless,
+    WindowJoin,
 )
 from grange.transforming import run_transform
 from grange.types import DataType
-from grange.types.arrow import TIMESTAMP, conform, conform_column, constant, from_arrow_type
+from grange.types.arrow import TIMESTAMP, conform, conform_column
 from grange.types.names import EVENT_TIME, SEQUENCE
 from grange.types.schema import Column
 from grange.types.time import ALWAYS_MICROS
-
-Micros = int
-"""A time: microseconds since 1970-01-01 UTC."""
-Key = tuple[Any, ...]
-"""An entity key: one value per join key, as Python has it."""
-
-_UNKNOWN: Final = (0, 0)
-"""The place of a null created time among created times: before any other (PIT-3)."""
 
 
 class ReferenceEngine:
@@ -90,6 +100,10 @@ def _run(node: Node, inputs: Mapping[str, Rows]) -> pa.Table:
             return _latest(node, _run(node.input, inputs))
         case EntityTimes():
             return _entity_times(node, _run(node.input, inputs))
+        case CurrentEvents():
+            return current_events(node, _run(node.input, inputs))
+        case Grid():
+            return grid(node, _run(node.input, inputs))
         case PointInTimeJoin():
             return _point_in_time_join(node, inputs)
         case _:
@@ -100,14 +114,14 @@ def _input(node: Input, inputs: Mapping[str, Rows]) -> pa.Table:
     if node.name not in inputs:
         raise RequestError(f"no input {node.name!r} was handed to the engine", found=", ".join(inputs) or "none")
     table = inputs[node.name].arrow
-    return table if node.columns is None else _select(table, node.columns)
+    return table if node.columns is None else select(table, node.columns)
 
 
 def _concat(parts: Sequence[pa.Table]) -> pa.Table:
     check_concat([part.column_names for part in parts])
     names = parts[0].column_names
     try:
-        return pa.concat_tables([_select(part, names) for part in parts], promote_options="permissive")
+        return pa.concat_tables([select(part, names) for part in parts], promote_options="permissive")
     except pa.ArrowException as error:
         raise SchemaError("rows to put together have other types", found=str(error).splitlines()[0]) from error
 
@@ -132,21 +146,21 @@ def _timeless(table: pa.Table) -> pa.Table:
 
 
 def _between(node: Between, table: pa.Table) -> pa.Table:
-    column = _column(table, node.column)
-    numbers = column.to_pylist() if pa.types.is_integer(column.type) else _times(table, node.column)
-    return table.take(_row_numbers(_inside(numbers, node.start, node.end)))
+    column = column_of(table, node.column)
+    numbers = column.to_pylist() if pa.types.is_integer(column.type) else times_of(table, node.column)
+    return table.take(row_numbers(rows_inside(numbers, node.start, node.end)))
 
 
 def _order(node: Order, table: pa.Table) -> pa.Table:
-    ages = _ages(table, node.event_time, node.created_time)
+    ages = ages_of(table, node.event_time, node.created_time)
     in_order: list[int] = sorted(range(table.num_rows), key=ages.__getitem__)
-    return table.take(_row_numbers(in_order))
+    return table.take(row_numbers(in_order))
 
 
 def _latest(node: Latest, table: pa.Table) -> pa.Table:
-    keys = _keys(table, node.keys)
-    times = _times(table, node.event_time)
-    ages = _ages(table, node.event_time, node.created_time)
+    keys = keys_of(table, node.keys)
+    times = times_of(table, node.event_time)
+    ages = ages_of(table, node.event_time, node.created_time)
     newest: dict[Key, int] = {}
     for row, (key, time) in enumerate(zip(keys, times, strict=True)):
         if None in key:  # a null key is nobody's (PIT-4)
@@ -155,22 +169,22 @@ def _latest(node: Latest, table: pa.Table) -> pa.Table:
             continue
         if key not in newest or ages[row] > ages[newest[key]]:
             newest[key] = row
-    return _canonical(table).take(_row_numbers(newest.values()))
+    return canonical(table).take(row_numbers(newest.values()))
 
 
 def _entity_times(node: EntityTimes, table: pa.Table) -> pa.Table:
-    keys = _keys(table, node.keys)
-    times = _times(table, node.event_time)
+    keys = keys_of(table, node.keys)
+    times = times_of(table, node.event_time)
     first: dict[tuple[Micros, Key], int] = {}
-    for row in _inside(times, node.start, node.end):
+    for row in rows_inside(times, node.start, node.end):
         time = times[row]
         assert time is not None, "a null time is outside"
         if None not in keys[row]:
             first.setdefault((time, keys[row]), row)
-    chosen = _canonical(_select(table, [*node.keys, node.event_time]))
+    chosen = canonical(select(table, [*node.keys, node.event_time]))
     place = chosen.schema.get_field_index(node.event_time)
     moments = conform_column(chosen.column(place), Column(node.event_time, DataType("datetime")), what="event time")
-    return chosen.set_column(place, node.event_time, moments).take(_row_numbers(first[pair] for pair in sorted(first)))
+    return chosen.set_column(place, node.event_time, moments).take(row_numbers(first[pair] for pair in sorted(first)))
 
 
 # The point-in-time join
@@ -178,20 +192,29 @@ def _entity_times(node: EntityTimes, table: pa.Table) -> pa.Table:
 
 def _point_in_time_join(node: PointInTimeJoin, inputs: Mapping[str, Rows]) -> pa.Table:
     spine = _run(node.spine, inputs)
-    times = _times(spine, node.time)
+    times = times_of(spine, node.time)
     columns: dict[str, pa.ChunkedArray] = {}
     for join in node.joins:  # groups join independently of each other (PIT-6)
         history = _run(join.rows, inputs)
-        wanted = _keys(spine, [of_spine for of_spine, _ in join.keys])
-        candidates = _candidates(join, history)
-        # one answer per spine row, in the spine's order (PIT-1)
-        found = [
-            _newest(_visible(join, candidates, key, time, as_known=node.as_known))
-            for key, time in zip(wanted, times, strict=True)
-        ]
-        for output in join.outputs:
-            columns[output.name] = _feature(join, output, history, found)
+        wanted = keys_of(spine, [of_spine for of_spine, _ in join.keys])
+        asked = list(zip(wanted, times, strict=True))
+        match join:
+            case GroupJoin():
+                columns |= _group_features(join, history, asked, as_known=node.as_known)
+            case WindowJoin():
+                columns |= window_features(join, history, asked, as_known=node.as_known)
+            case _:
+                assert_never(join)
     return pa.table(columns)
+
+
+def _group_features(
+    join: GroupJoin, history: pa.Table, asked: Sequence[tuple[Key, Micros | None]], *, as_known: bool
+) -> dict[str, pa.ChunkedArray]:
+    candidates = _candidates(join, history)
+    # one answer per spine row, in the spine's order (PIT-1)
+    found = [_newest(_visible(join, candidates, key, time, as_known=as_known)) for key, time in asked]
+    return {output.name: _feature(join, output, history, found) for output in join.outputs}
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +232,10 @@ class _Candidate:
 
 
 def _candidates(join: GroupJoin, history: pa.Table) -> list[_Candidate]:
-    keys = _keys(history, [of_group for _, of_group in join.keys])
-    events = _times(history, join.event_time)
-    created = [None] * history.num_rows if join.created_time is None else _times(history, join.created_time)
-    ages = _ages(history, join.event_time, join.created_time)
+    keys = keys_of(history, [of_group for _, of_group in join.keys])
+    events = times_of(history, join.event_time)
+    created = [None] * history.num_rows if join.created_time is None else times_of(history, join.created_time)
+    ages = ages_of(history, join.event_time, join.created_time)
     return [_Candidate(row, keys[row], events[row], created[row], ages[row]) for row in range(history.num_rows)]
 
 
@@ -224,7 +247,7 @@ def _visible(
     for candidate in candidates:
         if time is None or candidate.event is None:  # a null time is at no place in time (TIME-1)
             continue
-        if not _same_key(key, candidate.key):
+        if not same_key(key, candidate.key):
             continue
         if candidate.event > time:  # from the future (PIT-2)
             continue
@@ -238,16 +261,6 @@ def _visible(
     return seen
 
 
-def _same_key(left: Key, right: Key) -> bool:
-    """Column by column, by type and value; a null equals nothing, itself included (PIT-4)."""
-    for a, b in zip(left, right, strict=True):
-        if a is None or b is None:
-            return False
-        if type(a) is not type(b) or a != b:
-            return False
-    return True
-
-
 def _newest(visible: Sequence[_Candidate]) -> int | None:
     """The number of the row that wins, or None (PIT-3)."""
     return max(visible, key=lambda candidate: candidate.age).row if visible else None
@@ -257,87 +270,8 @@ def _feature(join: GroupJoin, output: Output, history: pa.Table, found: Sequence
     """One column of the answer: the chosen rows' values, their nulls included, or the default (PIT-3, ONL-5)."""
     declared = Column(output.column, output.dtype)
     what = f"feature group {join.group!r}"
-    values = conform_column(_column(history, output.column), declared, what=what)
-    if output.default is None:
-        return values.take(_row_numbers(found))
-    # the default lies behind the stored values, as one more row that is fetched by its number
-    default = constant(output.default, output.dtype, what=f"default of {join.group}:{output.column}")
-    valid = [value.is_valid for value in values]
-    chosen = [row if row is not None and valid[row] else len(values) for row in found]
-    last = pa.array([default], values.type)
-    return pa.chunked_array([*values.chunks, last], type=values.type).take(_row_numbers(chosen))
-
-
-# What the laws look at, as Python values
-
-
-def _times(table: pa.Table, name: str) -> list[Micros | None]:
-    """A time column as microseconds UTC (TIME-1)."""
-    column = conform_column(_column(table, name), Column(name, DataType("datetime")), what=f"time column {name!r}")
-    return list(column.cast(pa.int64()).to_pylist())
-
-
-def _keys(table: pa.Table, names: Sequence[str]) -> list[Key]:
-    """The entity key of every row."""
-    columns = [_key_column(_column(table, name)) for name in names]
-    return [tuple(column[row] for column in columns) for row in range(table.num_rows)]
-
-
-def _key_column(column: pa.ChunkedArray) -> list[Any]:
-    # moments are compared as they are stored: Python's datetime ends at the year 9999
-    return list((column.cast(pa.int64()) if column.type == TIMESTAMP else column).to_pylist())
-
-
-def _ages(table: pa.Table, event_time: str, created_time: str | None) -> list[tuple[Any, ...]]:
-    """Every row's place in PIT-3 order: event time, then created time, then sequence; a null before any other."""
-    events = _times(table, event_time)
-    created = [None] * table.num_rows if created_time is None else _times(table, created_time)
-    written = _column(table, SEQUENCE).to_pylist()
-    return [
-        (_nulls_first(event), _nulls_first(known), sequence)
-        for event, known, sequence in zip(events, created, written, strict=True)
-    ]
-
-
-def _nulls_first(time: Micros | None) -> tuple[int, Micros]:
-    return _UNKNOWN if time is None else (1, time)
-
-
-def _inside(values: Sequence[int | None], start: int | None, end: int | None) -> list[int]:
-    """The numbers of the rows with `start <= value < end`; a null is outside."""
-    return [
-        row
-        for row, value in enumerate(values)
-        if value is not None and (start is None or start <= value) and (end is None or value < end)
-    ]
-
-
-# Arrow, to hold and to fetch
-
-
-def _row_numbers(rows: Iterable[int | None]) -> pa.Array:
-    """Row numbers to take; None takes a null."""
-    return pa.array(list(rows), pa.int64())
-
-
-def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
-    if name not in table.column_names:
-        raise SchemaError(f"no column {name!r} in the rows", found=", ".join(table.column_names) or "no columns at all")
-    return table.column(name)
-
-
-def _select(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    return pa.table({name: _column(table, name) for name in names})
-
-
-def _canonical(table: pa.Table) -> pa.Table:
-    """The table in canonical types; a column of nulls only has none and stays as it is."""
-    columns = {}
-    for name in table.column_names:
-        column = table.column(name)
-        dtype = from_arrow_type(column.type)
-        columns[name] = column if dtype is None else conform_column(column, Column(name, dtype), what="rows")
-    return pa.table(columns)
+    values = conform_column(column_of(history, output.column), declared, what=what)
+    return with_default(values.take(row_numbers(found)), output, group=join.group)
 
 
 __all__ = ["ReferenceEngine"]
