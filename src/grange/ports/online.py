@@ -1,10 +1,17 @@
-"""The port of an online store: the latest state per entity key."""
+"""The port of an online store: the latest state per entity key.
+
+A group has one of two kinds of state. Rows are the latest values per entity key; the store orders them (ONL-2). Cells
+are what windowed features need beyond a row (recent events, tiles over them): an ordered map of bytes per group whose
+meaning only `grange.serving.windows` knows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+T = TypeVar("T")
 
 StoredRow = Sequence[Any]
 """`[layout, event_time, created_time, value, value, ...]`: the layout's number, microseconds UTC (created may
@@ -39,11 +46,38 @@ class GroupInfo:
     group: str
     rows: int
     bytes: int
+    """Of its rows as they are stored, and of its cells: their keys and values, exactly."""
+    cells: int = 0
+
+
+class Cells(Protocol):
+    """A group's cells in one state of the store. Good until the visit that it was handed to returns."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a cell; None when there is no such cell. A key may have any length."""
+        ...
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """`get` of each key, in order, duplicates included; one round trip where that matters."""
+        ...
+
+
+@runtime_checkable
+class WritableCells(Cells, Protocol):
+    """A group's cells within a transaction. Reads see what this transaction has put and deleted."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set a cell's value, which may be empty."""
+        ...
+
+    def delete(self, key: bytes) -> None:
+        """Remove a cell; nothing happens when there is none."""
+        ...
 
 
 @runtime_checkable
 class OnlineStore(Protocol):
-    """Latest row per (key space, entity key, group). Safe for several threads and, where it is shared, processes.
+    """Rows and cells per (key space, group). Safe for several threads and, where it is shared, processes.
 
     A group's rows may have different layouts (the columns it had when they were written); a row names its own.
     Columns are opaque texts to the store; `grange.serving` writes `name:type` into them.
@@ -88,8 +122,49 @@ class OnlineStore(Protocol):
         """
         ...
 
+    def read_cells(self, key_space: str, group: str, visit: Callable[[Cells], T]) -> T:
+        """What `visit` returns of a group's cells: all it gets is of one state of the store, whatever others write.
+
+        An unknown key space or group has no cells. `visit` may be called again, and may not call a store itself.
+
+        Raises:
+            RequestError: `visit` called the store.
+            StoreUnavailableError: the store cannot be reached (ONL-6).
+            CorruptStoreError: what is stored cannot be read.
+            Exception: whatever `visit` raises, as it is.
+        """
+        ...
+
+    def write_cells(self, key_space: str, group: str, visit: Callable[[WritableCells], T]) -> T:
+        """Read and change a group's cells in one transaction. Returns what `visit` returns.
+
+        No other write to the group happens between what `visit` gets and what it puts, and readers see all of it or
+        nothing. `visit` may be called again from the start, after a conflict or when room had to be made, so it may
+        have no effects elsewhere; it may not call a store itself.
+
+        Raises:
+            RequestError: `visit` called the store.
+            StorageFullError, StoreUnavailableError: nothing was written.
+            CorruptStoreError: what is stored cannot be read.
+            Exception: whatever `visit` raises, as it is; nothing was written.
+        """
+        ...
+
+    def load_cells(self, key_space: str, group: str, cells: Iterable[tuple[bytes, bytes]]) -> int:
+        """Replace all of a group's cells, at once: readers see the old ones until the end, then the new ones.
+
+        `cells` are (key, value); keys ascend and none occurs twice. What is written to this group's cells meanwhile
+        is replaced with the old ones; other groups, and this group's rows, stay. Returns the number of cells. An
+        error leaves the old ones in place.
+
+        Raises:
+            RequestError: keys do not ascend.
+            StorageFullError, StoreUnavailableError: the old cells are in place.
+        """
+        ...
+
     def drop(self, key_space: str, group: str) -> None:
-        """Remove a group's rows; nothing happens when there are none."""
+        """Remove a group's rows and cells; nothing happens when there are none."""
         ...
 
     def info(self) -> tuple[GroupInfo, ...]:

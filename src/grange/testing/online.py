@@ -35,7 +35,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from grange.errors import CorruptStoreError, RequestError, StoreUnavailableError
-from grange.ports.online import GroupInfo, OnlineBatch, OnlineStore, StoredRow
+from grange.ports.online import Cells, GroupInfo, OnlineBatch, OnlineStore, StoredRow, WritableCells
 from grange.ports.plugins import backend as backend_of
 from grange.ports.plugins import create
 
@@ -70,6 +70,35 @@ def named(store: OnlineStore, row: StoredRow) -> tuple[Any, ...]:
 def key(number: int) -> bytes:
     """A key; keys ascend with numbers."""
     return b"\x10" + number.to_bytes(8, "big")
+
+
+def cells_of(store: OnlineStore, space: str, group: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Those of the cells that there are, read in one visit."""
+    found = store.read_cells(space, group, lambda cells: cells.get_many(keys))
+    return {k: value for k, value in zip(keys, found, strict=True) if value is not None}
+
+
+def put_cells(store: OnlineStore, space: str, group: str, cells: Mapping[bytes, bytes]) -> None:
+    """Put cells in one visit."""
+
+    def visit(held: WritableCells) -> None:
+        for k, value in cells.items():
+            held.put(k, value)
+
+    store.write_cells(space, group, visit)
+
+
+def increment(cells: WritableCells) -> int:
+    """A visit that counts itself in two cells, which are therefore always equal."""
+    number = int(cells.get(b"x") or b"0") + 1
+    cells.put(b"x", b"%d" % number)
+    cells.put(b"y" * 600, b"%d" % number)
+    return number
+
+
+def counted(cells: Cells) -> set[bytes | None]:
+    """What `increment` left in its two cells."""
+    return {cells.get(b"x"), *cells.get_many([b"y" * 600, b"x"])}
 
 
 class OnlineStoreContract:
@@ -441,6 +470,288 @@ class OnlineStoreContract:
         assert counts == {"a": len(keys), "b": len({*keys[::100], *pushed})}
         assert [row[0] and row[0][3] for row in store.read("user", [key(0), key(3)], ["a"])] == [0, 3]
 
+    # -- cells -------------------------------------------------------------------------------------------------
+
+    def test_unknown_names_have_no_cells(self, store: OnlineStore) -> None:
+        """An unknown key space, group or key is no error and has no cells; nor has a group that has only rows."""
+        asked = [b"k", b"", b"l" * 600]
+        assert store.read_cells("user", "a", lambda cells: cells.get_many(asked)) == [None] * 3
+        assert store.read_cells("user", "a", lambda cells: cells.get(b"k")) is None
+        put_cells(store, "user", "a", {b"k": b"v"})
+        store.write("user", "rows", ["x"], batch((key(1), 1, None, (1,))))
+        for space, group in (("user", "b"), ("seller", "a"), ("user", "rows")):
+            assert store.read_cells(space, group, lambda cells: cells.get_many(asked)) == [None] * 3
+        assert cells_of(store, "user", "a", asked) == {b"k": b"v"}
+
+    def test_cells_follow_the_keys(self, store: OnlineStore) -> None:
+        """`get_many` answers in order, duplicates and unknown ones included; no keys give nothing."""
+        put_cells(store, "user", "a", {key(n): b"%d" % n for n in range(5)})
+        asked = [key(n) for n in (3, 1, 9, 3)]
+        assert store.read_cells("user", "a", lambda cells: cells.get_many(asked)) == [b"3", b"1", None, b"3"]
+        assert store.read_cells("user", "a", lambda cells: cells.get_many([])) == []
+        assert store.read_cells("user", "a", lambda cells: [cells.get(k) for k in asked]) == [b"3", b"1", None, b"3"]
+
+    def test_a_visit_returns_what_it_returns(self, store: OnlineStore) -> None:
+        """Any value, None too."""
+        token = object()
+        assert store.read_cells("user", "a", lambda cells: token) is token
+        assert store.write_cells("user", "a", lambda cells: token) is token
+        assert store.write_cells("user", "a", lambda cells: None) is None
+        assert store.info() == ()
+
+    def test_a_visit_reads_what_it_wrote(self, store: OnlineStore) -> None:
+        """Puts, overwrites and deletes of a visit are seen by itself at once, and by others when it is over."""
+
+        def visit(cells: WritableCells) -> list[bytes | None]:
+            cells.put(b"new", b"1")
+            cells.put(b"old", b"2")
+            cells.delete(b"gone")
+            cells.delete(b"never")
+            cells.put(b"back", b"3")
+            cells.delete(b"back")
+            cells.put(b"back", b"4")
+            seen = [cells.get(b"new"), *cells.get_many([b"old", b"gone", b"back"])]
+            cells.put(b"new", b"5")
+            return seen
+
+        put_cells(store, "user", "a", {b"old": b"0", b"gone": b"0", b"stays": b"0"})
+        assert store.write_cells("user", "a", visit) == [b"1", b"2", None, b"4"]
+        found = cells_of(store, "user", "a", [b"new", b"old", b"gone", b"never", b"back", b"stays"])
+        assert found == {b"new": b"5", b"old": b"2", b"back": b"4", b"stays": b"0"}
+
+    def test_cells_are_apart(self, store: OnlineStore) -> None:
+        """Equal keys of two groups, of two key spaces, and of rows and cells of one group are each their own."""
+        pairs = [(space, group) for space in ("a", "ab", "b") for group in ("a", "ab", "b")]
+        for space, group in pairs:
+            put_cells(store, space, group, {key(1): f"{space} {group}".encode()})
+            store.write(space, group, ["x"], batch((key(1), 1, None, (f"{space} {group}",))))
+        store.load_cells("ab", "b", [(key(2), b"loaded")])
+        for space, group in pairs:
+            expected = {key(2): b"loaded"} if (space, group) == ("ab", "b") else {key(1): f"{space} {group}".encode()}
+            assert cells_of(store, space, group, [key(1), key(2)]) == expected
+            assert stored(store, space, key(1), group) == (1, None, {"x": f"{space} {group}"})
+
+    CELL_KEYS: Sequence[bytes] = (
+        b"",
+        *KEYS,
+        *(b"k" * length for length in range(470, 520)),
+        *(b"k" * 600 + bytes([last]) for last in range(5)),
+        *(b"\xff" * length for length in (505, 506, 507, 512)),
+    )
+
+    def test_cell_keys_never_collide(self, store: OnlineStore) -> None:
+        """Keys are bytes of any length, put, loaded and deleted; each is its own."""
+        keys = sorted(set(self.CELL_KEYS))
+        for group in ("put", "loaded"):
+            cells = {k: b"%d" % number for number, k in enumerate(keys)}
+            if group == "put":
+                put_cells(store, "user", group, cells)
+            else:
+                assert store.load_cells("user", group, cells.items()) == len(keys)
+            assert cells_of(store, "user", group, keys) == cells
+            for k in keys[::2]:
+                store.write_cells("user", group, lambda held, k=k: held.delete(k))  # type: ignore[misc]
+            assert cells_of(store, "user", group, keys) == {k: cells[k] for k in keys[1::2]}
+
+    def test_values_of_cells(self, store: OnlineStore) -> None:
+        """Any bytes: none at all, NULs, megabytes; an empty value is a cell."""
+        values = {b"empty": b"", b"nul": b"\0", b"huge": b"\xff" * 3_000_000, b"kilobyte": bytes(range(256)) * 4}
+        put_cells(store, "user", "a", values)
+        store.load_cells("user", "b", sorted(values.items()))
+        size = sum(len(k) + len(value) for k, value in values.items())
+        for group in ("a", "b"):
+            assert cells_of(store, "user", group, list(values)) == values
+            assert store.read_cells("user", group, lambda cells: cells.get(b"empty")) == b""
+        assert store.info() == (GroupInfo("user", "a", 0, size, 4), GroupInfo("user", "b", 0, size, 4))
+        put_cells(store, "user", "a", {b"empty": b"", b"huge": b""})
+        store.write_cells("user", "a", lambda cells: cells.delete(b"empty"))
+        assert cells_of(store, "user", "a", [b"empty", b"huge"]) == {b"huge": b""}
+
+    @pytest.mark.parametrize(
+        "error", [ZeroDivisionError(), OSError("mine"), StoreUnavailableError("another"), KeyError()]
+    )
+    def test_an_exception_of_a_visit_changes_nothing(self, store: OnlineStore, error: Exception) -> None:
+        """It is raised as it is, whatever it is, and the cells and their counters are what they were."""
+
+        def fail(cells: WritableCells) -> None:
+            cells.put(b"k", b"changed")
+            cells.put(b"new", b"new")
+            cells.delete(b"l")
+            raise error
+
+        def fail_reading(cells: Cells) -> None:
+            cells.get(b"k")
+            raise error
+
+        put_cells(store, "user", "a", {b"k": b"v", b"l": b"v"})
+        for group in ("a", "unknown"):
+            with pytest.raises(type(error)) as caught:
+                store.write_cells("user", group, fail)
+            assert caught.value is error
+            with pytest.raises(type(error)) as caught:
+                store.read_cells("user", group, fail_reading)
+            assert caught.value is error
+        assert cells_of(store, "user", "a", [b"k", b"l", b"new"]) == {b"k": b"v", b"l": b"v"}
+        assert store.info() == (GroupInfo("user", "a", 0, 4, 2),)
+
+    @pytest.mark.parametrize("writes", [False, True])
+    def test_a_visit_may_not_call_the_store(self, store: OnlineStore, writes: bool) -> None:
+        """It would wait for itself; it is told so, and nothing happens."""
+        calls: list[Callable[[], object]] = [
+            lambda: store.read("user", [key(1)], ["a"]),
+            lambda: store.write("user", "a", ["x"], batch((key(1), 9, None, (9,)))),
+            lambda: store.load("user", "a", ["x"], []),
+            lambda: store.read_cells("user", "a", lambda cells: cells.get(b"k")),
+            lambda: store.write_cells("user", "a", lambda cells: cells.put(b"k", b"inner")),
+            lambda: store.write_cells("new space", "new", lambda cells: cells.put(b"k", b"inner")),
+            lambda: store.load_cells("user", "a", []),
+            lambda: store.drop("user", "a"),
+            store.info,
+        ]
+        store.write("user", "a", ["x"], batch((key(1), 1, None, (1,))))
+        put_cells(store, "user", "a", {b"k": b"v"})
+        before = store.info()
+
+        for call in calls:
+
+            def visit(cells: Cells, call: Callable[[], object] = call) -> object:
+                if isinstance(cells, WritableCells):
+                    cells.put(b"k", b"outer")
+                return call()
+
+            with pytest.raises(RequestError, match="from within a visit"):
+                if writes:
+                    store.write_cells("user", "a", visit)
+                else:
+                    store.read_cells("user", "a", visit)
+        assert store.info() == before
+        assert cells_of(store, "user", "a", [b"k"]) == {b"k": b"v"}
+        assert stored(store, "user", key(1), "a") == (1, None, {"x": 1})
+
+    def test_cells_are_counted_exactly(self, store: OnlineStore) -> None:
+        """Cells, and the bytes of their keys and values, over puts, overwrites, deletes, loads and drops."""
+
+        def counts(group: str) -> tuple[int, int]:
+            return next(((i.cells, i.bytes) for i in store.info() if i.group == group and not i.rows), (0, 0))
+
+        put_cells(store, "user", "a", {b"k": b"four", b"long" * 200: b"1"})
+        assert counts("a") == (2, 1 + 4 + 800 + 1)
+        put_cells(store, "user", "a", {b"k": b"x", b"long" * 200: b"22"})
+        assert counts("a") == (2, 1 + 1 + 800 + 2)
+        put_cells(store, "user", "a", {b"k": b"x"})
+        assert counts("a") == (2, 1 + 1 + 800 + 2)
+        for k in (b"long" * 200, b"never"):
+            store.write_cells("user", "a", lambda cells, k=k: cells.delete(k))  # type: ignore[misc]
+        assert counts("a") == (1, 2)
+        store.load_cells("user", "a", [(b"long" * 200, b"3"), (b"z", b"333")])
+        assert counts("a") == (2, 801 + 4)
+        put_cells(store, "user", "a", {b"k": b"", b"z": b"1"})
+        assert counts("a") == (3, 1 + 801 + 2)
+        for k in (b"k", b"z", b"long" * 200):
+            store.write_cells("user", "a", lambda cells, k=k: cells.delete(k))  # type: ignore[misc]
+        assert store.info() == ()
+        put_cells(store, "user", "a", {b"k": b"x"})
+        store.load_cells("user", "b", [(b"k", b"x")])
+        store.load_cells("user", "b", [])
+        assert [(i.group, i.cells, i.bytes) for i in store.info()] == [("a", 1, 2)]
+
+    def test_rows_and_cells_of_one_group(self, store: OnlineStore) -> None:
+        """Each is loaded, counted and read beside the other; drop removes both."""
+        store.write("user", "a", ["x"], batch((b"k", 1, None, ("row",))))
+        (alone,) = store.info()
+        put_cells(store, "user", "a", {b"k": b"cell"})
+        assert store.info() == (GroupInfo("user", "a", 1, alone.bytes + 5, 1),)
+        store.load("user", "a", ["x"], [batch((b"k", 1, None, ("new",)), (b"l", 1, None, ("new",)))])
+        assert cells_of(store, "user", "a", [b"k"]) == {b"k": b"cell"}
+        store.load_cells("user", "a", [(b"m", b"1"), (b"n", b"2"), (b"o", b"3")])
+        assert [row[0] and row[0][3] for row in store.read("user", [b"k", b"l", b"m"], ["a"])] == ["new", "new", None]
+        assert [(i.rows, i.cells) for i in store.info()] == [(2, 3)]
+        put_cells(store, "user", "b", {b"k": b"other"})
+        store.drop("user", "a")
+        assert [(i.group, i.rows, i.cells) for i in store.info()] == [("b", 0, 1)]
+        assert cells_of(store, "user", "a", [b"m", b"n"]) == {}
+        assert stored(store, "user", b"k", "a") is None
+        store.drop("user", "a")
+        put_cells(store, "user", "a", {b"n": b"again"})
+        assert cells_of(store, "user", "a", [b"k", b"m", b"n", b"o"]) == {b"n": b"again"}
+
+    def test_a_load_replaces_all_cells_of_a_group(self, store: OnlineStore) -> None:
+        """Cells that are not in the load are gone; other groups and key spaces stay."""
+        put_cells(store, "user", "a", {key(n): b"old" for n in range(4)})
+        put_cells(store, "user", "b", {key(1): b"b"})
+        put_cells(store, "seller", "a", {key(1): b"seller"})
+        for number in range(3):
+            cells = [(key(n), b"%d" % number) for n in (2, 5)]
+            assert store.load_cells("user", "a", iter(cells)) == 2
+            assert cells_of(store, "user", "a", [key(n) for n in range(9)]) == dict(cells)
+        assert cells_of(store, "user", "b", [key(1)]) == {key(1): b"b"}
+        assert cells_of(store, "seller", "a", [key(1)]) == {key(1): b"seller"}
+        put_cells(store, "user", "a", {key(1): b"new", key(2): b"newer"})
+        found = cells_of(store, "user", "a", [key(n) for n in range(9)])
+        assert found == {key(1): b"new", key(2): b"newer", key(5): b"2"}
+
+    def test_a_load_of_cells_is_seen_all_at_once(self, store: OnlineStore) -> None:
+        """Readers see the old ones until the end; what is written to the group meanwhile goes with them."""
+
+        def cells() -> Iterator[tuple[bytes, bytes]]:
+            for number in range(150_000):
+                yield key(number), b"new"
+                if number % 50_000 == 40_000:
+                    assert cells_of(store, "user", "a", [key(n) for n in range(10)]) == {key(1): b"old"}
+                    assert cells_of(store, "user", "a", [key(200_000 + number)]) == {}
+                    put_cells(store, "user", "a", {key(200_000 + number): b"lost", key(2): b"lost"})
+                    store.write_cells("user", "a", lambda held: held.delete(key(2)))
+                    put_cells(store, "user", "b", {key(number): b"kept"})
+
+        put_cells(store, "user", "a", {key(1): b"old"})
+        assert store.load_cells("user", "a", cells()) == 150_000
+        asked = [key(n) for n in (0, 1, 2, 70_000, 149_999, 150_000, 240_000)]
+        assert cells_of(store, "user", "a", asked) == dict.fromkeys(asked[:5], b"new")
+        kept = [key(number) for number in (40_000, 90_000, 140_000)]
+        assert cells_of(store, "user", "b", kept) == dict.fromkeys(kept, b"kept")
+        assert [(i.group, i.cells, i.bytes) for i in store.info()] == [("a", 150_000, 150_000 * 12), ("b", 3, 39)]
+
+    def test_a_failing_load_leaves_the_old_cells(self, store: OnlineStore) -> None:
+        """An error of the cells' source is raised as it is, and nothing of the load is ever seen."""
+
+        def broken() -> Iterator[tuple[bytes, bytes]]:
+            for number in range(100_000):
+                yield key(number), b"new"
+            raise ZeroDivisionError("the source broke")
+
+        put_cells(store, "user", "a", {key(1): b"old"})
+        for group in ("a", "fresh"):
+            with pytest.raises(ZeroDivisionError, match="the source broke"):
+                store.load_cells("user", group, broken())
+        assert cells_of(store, "user", "a", [key(1), key(2)]) == {key(1): b"old"}
+        assert cells_of(store, "user", "fresh", [key(1), key(2)]) == {}
+        assert store.info() == (GroupInfo("user", "a", 0, 12, 1),)
+        assert store.load_cells("user", "a", [(key(2), b"next")]) == 1
+        assert cells_of(store, "user", "a", [key(1), key(2)]) == {key(2): b"next"}
+
+    @pytest.mark.parametrize("numbers", [[2, 1], [1, 1], [1, 2, 2, 3]])
+    def test_cells_that_do_not_ascend_are_refused(self, store: OnlineStore, numbers: list[int]) -> None:
+        """Also where a digest would stand for the key; the old cells stay."""
+        put_cells(store, "user", "a", {key(9): b"old"})
+        for stem in (b"", b"k" * 600):
+            with pytest.raises(RequestError, match="ascend"):
+                store.load_cells("user", "a", [(stem + key(n), b"new") for n in numbers])
+        assert cells_of(store, "user", "a", [key(1), key(2), key(9)]) == {key(9): b"old"}
+        assert [(i.cells, i.bytes) for i in store.info()] == [(1, 12)]
+
+    def test_cells_outlive_the_store(self, open_store: OpenStore, durable: None) -> None:
+        """What was written and loaded is there when the store is opened again, counted as before."""
+        first = open_store()
+        put_cells(first, "user", "a", {b"k": b"v", b"l" * 600: b"w"})
+        first.load_cells("user", "b", [(b"k", b"loaded")])
+        before = first.info()
+        first.close()
+        again = open_store()
+        assert again.info() == before
+        assert cells_of(again, "user", "a", [b"k", b"l" * 600]) == {b"k": b"v", b"l" * 600: b"w"}
+        assert cells_of(again, "user", "b", [b"k"]) == {b"k": b"loaded"}
+        assert again.write_cells("user", "a", increment) == 1
+
     # -- dropping, counting, closing ---------------------------------------------------------------------------
 
     def test_drop_removes_a_group(self, store: OnlineStore) -> None:
@@ -482,6 +793,12 @@ class OnlineStoreContract:
             store.read("user", [key(1)], ["a"])
         with pytest.raises(StoreUnavailableError):
             store.write("user", "a", ["x"], batch((key(1), 2, None, (1,))))
+        with pytest.raises(StoreUnavailableError):
+            store.read_cells("user", "a", lambda cells: cells.get(b"k"))
+        with pytest.raises(StoreUnavailableError):
+            store.write_cells("user", "a", lambda cells: cells.put(b"k", b"v"))
+        with pytest.raises(StoreUnavailableError):
+            store.load_cells("user", "a", [])
 
     def test_rows_outlive_the_store(self, open_store: OpenStore, durable: None) -> None:
         """What was written and loaded is there when the store is opened again, layouts included."""
@@ -562,6 +879,81 @@ class OnlineStoreContract:
             (row,) = store.read("user", [key(number)], names)
             assert [part and part[3] for part in row] == names
 
+    def test_visits_of_threads_take_turns(self, store: OnlineStore) -> None:
+        """Writers lose nothing of each other's, and readers see whole visits alone."""
+        done = threading.Event()
+        torn: list[object] = []
+
+        def read() -> None:
+            while not done.is_set():
+                found = store.read_cells("user", "a", counted)
+                if len(found) != 1:
+                    torn.append(found)
+
+        def write(_: int) -> None:
+            for _ in range(25):
+                store.write_cells("user", "a", increment)
+
+        with ThreadPoolExecutor(6) as pool:
+            readers = [pool.submit(read) for _ in range(2)]
+            try:
+                list(pool.map(write, range(4)))
+            finally:
+                done.set()
+            for reader in readers:
+                reader.result()
+        assert torn == []
+        assert store.read_cells("user", "a", counted) == {b"100"}
+        assert [(i.cells, i.bytes) for i in store.info()] == [(2, 1 + 3 + 600 + 3)]
+
+    def test_readers_see_whole_loads_of_cells(self, store: OnlineStore) -> None:
+        """While loads follow each other, every visit is of one of them, in all of its cells, however long it takes."""
+        done = threading.Event()
+        torn: list[object] = []
+        asked = [key(n) for n in (0, 1, 499, 999)]
+
+        def visit(cells: Cells) -> set[bytes | None]:
+            first = cells.get_many(asked)
+            return {*first, *(cells.get(k) for _ in range(20) for k in asked)}
+
+        def read() -> None:
+            while not done.is_set():
+                found = store.read_cells("user", "a", visit)
+                if len(found) != 1 or None in found:
+                    torn.append(found)
+
+        def load(number: int) -> None:
+            store.load_cells("user", "a", ((key(n), b"%d" % number) for n in range(1000)))
+
+        load(0)
+        with ThreadPoolExecutor(4) as pool:
+            readers = [pool.submit(read) for _ in range(2)]
+            try:
+                list(pool.map(load, range(1, 9)))
+            finally:
+                done.set()
+            for reader in readers:
+                reader.result()
+        assert torn == []
+        assert [(i.cells, i.bytes) for i in store.info()] == [(1000, 10_000)]
+
+    def test_processes_share_cells(
+        self, store: OnlineStore, backend: str, options: dict[str, Any], shared: None
+    ) -> None:
+        """Visits of two processes take turns, each sees whole visits of the other, and its loads at once."""
+        put_cells(store, "user", "loaded", {key(1): b"here"})
+        child = _Child(backend, options)
+        child.start("count")
+        for _ in range(100):
+            store.write_cells("user", "counts", increment)
+            assert len(store.read_cells("user", "counts", counted)) == 1
+        child.expect("count")
+        assert store.read_cells("user", "counts", counted) == {b"200"}
+        child.tell("load cells")
+        assert cells_of(store, "user", "loaded", [key(1), key(2)]) == {key(2): b"there"}
+        assert cells_of(store, "seller", "new group", [key(1)]) == {key(1): b"new"}
+        child.finish()
+
     def test_processes_share_the_store(
         self, store: OnlineStore, backend: str, options: dict[str, Any], shared: None
     ) -> None:
@@ -617,6 +1009,10 @@ class _Child:
 
     def tell(self, task: str) -> None:
         self.start(task)
+        self.expect(task)
+
+    def expect(self, task: str) -> None:
+        """Wait until what was started is done."""
         self._expect("done " + task)
 
     def finish(self) -> None:
@@ -645,6 +1041,12 @@ def _child() -> None:
         elif task == "spread":
             for number in range(0, 200_000, 1000):
                 store.write("user", "spread", ["x"], batch((key(number), 1, None, (number,))))
+        elif task == "count":
+            for _ in range(100):
+                store.write_cells("user", "counts", increment)
+        elif task == "load cells":
+            store.load_cells("user", "loaded", [(key(2), b"there")])
+            put_cells(store, "seller", "new group", {key(1): b"new"})
         else:
             raise ValueError(f"no task {task!r}")
         print("done " + task, flush=True)
@@ -659,6 +1061,20 @@ _KEYS = st.sampled_from([b"\x10a", b"\x10a\0", b"\x10b", b"\xff", b"\xff\x01", b
 _TIMES = st.integers(-2, 2)
 _COLUMNS = st.sampled_from([("x",), ("x", "y"), ("y", "x")])
 _ROWS = st.lists(st.tuples(_KEYS, _TIMES, st.none() | _TIMES, st.integers(0, 99)), max_size=6)
+_CELL_KEYS: Final = (
+    b"",
+    b"\x10a",
+    b"\x10b",
+    b"\xff",
+    b"k" * 505,
+    b"k" * 506,
+    b"k" * 507,
+    b"k" * 508,
+    b"m" * 600,
+    b"m" * 601,
+)
+_CELL_VALUES = st.sampled_from([b"", b"1", b"two", b"x" * 5000])
+_CELL_CHANGES = st.lists(st.tuples(st.sampled_from(_CELL_KEYS), st.none() | _CELL_VALUES), max_size=8)
 
 Held = dict[tuple[str, str], dict[bytes, tuple[int, int | None, dict[str, Any]]]]
 
@@ -678,6 +1094,7 @@ def online_state_machine(backend: str, options_in: Callable[[Path], dict[str, An
             self.options = options_in(Path(self.folder.name))
             self.store: OnlineStore = create("online_stores", backend, self.options)
             self.model: Held = {}
+            self.cells: dict[tuple[str, str], dict[bytes, bytes]] = {}
 
         @rule(space=_SPACES, group=_GROUPS, columns=_COLUMNS, rows=_ROWS)
         def write(self, space: str, group: str, columns: Values, rows: list[Any]) -> None:
@@ -716,6 +1133,48 @@ def online_state_machine(backend: str, options_in: Callable[[Path], dict[str, An
         def drop(self, space: str, group: str) -> None:
             self.store.drop(space, group)
             self.model.pop((space, group), None)
+            self.cells.pop((space, group), None)
+
+        @rule(space=_SPACES, group=_GROUPS, changes=_CELL_CHANGES, fails=st.booleans())
+        def write_cells(self, space: str, group: str, changes: list[Any], fails: bool) -> None:
+            held = dict(self.cells.get((space, group), {}))
+
+            def visit(cells: WritableCells) -> None:
+                changed = dict(held)
+                for k, value in changes:
+                    assert cells.get(k) == changed.get(k)
+                    if value is None:
+                        cells.delete(k)
+                        changed.pop(k, None)
+                    else:
+                        cells.put(k, value)
+                        changed[k] = value
+                assert cells.get_many(_CELL_KEYS) == [changed.get(k) for k in _CELL_KEYS]
+                if fails:
+                    raise ZeroDivisionError
+                self.cells[space, group] = changed
+
+            if fails:
+                with pytest.raises(ZeroDivisionError):
+                    self.store.write_cells(space, group, visit)
+            else:
+                self.store.write_cells(space, group, visit)
+
+        @rule(space=_SPACES, group=_GROUPS, changes=_CELL_CHANGES, fails=st.booleans())
+        def load_cells(self, space: str, group: str, changes: list[Any], fails: bool) -> None:
+            fresh = {k: value for k, value in sorted(changes, key=lambda change: change[0]) if value is not None}
+
+            def cells() -> Iterator[tuple[bytes, bytes]]:
+                yield from fresh.items()
+                if fails:
+                    raise ZeroDivisionError
+
+            if fails:
+                with pytest.raises(ZeroDivisionError):
+                    self.store.load_cells(space, group, cells())
+                return
+            assert self.store.load_cells(space, group, cells()) == len(fresh)
+            self.cells[space, group] = fresh
 
         @rule()
         def reopen(self) -> None:
@@ -733,16 +1192,25 @@ def online_state_machine(backend: str, options_in: Callable[[Path], dict[str, An
                     for rows in self.store.read(space, keys, groups)
                 ]
                 assert found == [[self.model.get((space, group), {}).get(k) for group in groups] for k in keys]
-            counts = {(item.key_space, item.group): item.rows for item in self.store.info()}
-            assert counts == {name: len(rows) for name, rows in self.model.items() if rows}
+                for group in groups:
+                    held = self.cells.get((space, group), {})
+                    assert cells_of(self.store, space, group, _CELL_KEYS) == held
+            infos = {(item.key_space, item.group): item for item in self.store.info()}
+            names = {name for held in (self.model, self.cells) for name, rows in held.items() if rows}
+            assert infos.keys() == names
+            for name, info in infos.items():
+                rows, cells = self.model.get(name, {}), self.cells.get(name, {})
+                assert (info.rows, info.cells) == (len(rows), len(cells))
+                size = sum(len(k) + len(value) for k, value in cells.items())
+                assert info.bytes > size if rows else info.bytes == size
 
         def teardown(self) -> None:
             self.store.close()
             self.folder.cleanup()
 
     Machine.TestCase.settings = settings(
-        max_examples=20,
-        stateful_step_count=20,
+        max_examples=25,
+        stateful_step_count=30,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

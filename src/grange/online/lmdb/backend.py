@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 import msgspec
 
-from grange.errors import ConflictError, CorruptStoreError, StoreUnavailableError
+from grange.errors import ConflictError, CorruptStoreError, StorageFullError, StoreUnavailableError
 from grange.online.lmdb import environment
 from grange.online.lmdb.building import Builder, created_times, discard_build
+from grange.online.lmdb.cells import CELLS, LIKE_OURS, GroupCells, NoCells, StoredCells, VisitError
 from grange.online.lmdb.records import (
     LAYOUTS,
     SPACES,
+    CellsRecord,
     GroupRecord,
     RowHead,
     SpaceRecord,
+    cells_pointer_key,
+    cells_record_key,
     database_name,
     decode,
+    decode_cells,
     decode_head,
     decode_layout,
     decode_raw,
@@ -32,7 +40,9 @@ from grange.online.lmdb.records import (
     space_key,
     stored_keys,
 )
-from grange.ports.online import GroupInfo, OnlineBatch, StoredRow
+from grange.ports.online import Cells, GroupInfo, OnlineBatch, StoredRow, WritableCells
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -43,17 +53,28 @@ class Space:
     number: int
     databases: tuple[Any, Any]
     pointer: bytes
+    cells: Any
+    """The handle of the cells of all key spaces."""
     groups: dict[str, int] = field(default_factory=dict)
+    cell_pointers: dict[str, bytes] = field(default_factory=dict)
+    """Per group, where the set of its cells that is read is named."""
+
+    def learn(self, record: SpaceRecord) -> None:
+        """Remember the groups of its record."""
+        for group, held in record.groups.items():
+            self.groups[group] = held.number
+            self.cell_pointers[group] = cells_pointer_key(self.number, held.number)
 
 
 class LmdbOnlineStore:
-    """Rows in an LMDB environment. Safe for threads, for processes of one machine, and over a fork.
+    """Rows and cells in an LMDB environment. Safe for threads, for processes of one machine, and over a fork.
 
     Args:
         path: folder of the environment; made when missing.
         map_size: bytes of address space to start with; no disk is taken before rows are written.
         max_size: bytes it may grow to; None is no limit but the disk.
-        lock_timeout: seconds that `load` and `drop` wait for another load of the same key space.
+        lock_timeout: seconds that `load` and `drop` wait for another load of the same key space, `load_cells` and
+            `drop` for one of the same group.
 
     Raises:
         CorruptStoreError: what lies at `path` is no online store, or is damaged.
@@ -113,6 +134,26 @@ class LmdbOnlineStore:
         nothing: tuple[StoredRow | None, ...] = (None,) * len(numbers)
         return self._shared.read(body)
 
+    def read_cells(self, key_space: str, group: str, visit: Callable[[Cells], T]) -> T:
+        """What a visit to a group's cells returns. See `OnlineStore.read_cells`."""
+        space = self._space(key_space)
+        pointer = database = None
+        if space is not None:
+            pointer, database = space.cell_pointers.get(group), space.cells
+            if pointer is None:
+                self._learn_groups(space)
+                pointer = space.cell_pointers.get(group)
+        meta = self._shared.meta
+
+        def body(txn: Any) -> T:
+            prefix = None if pointer is None else txn.get(pointer, None, meta)
+            try:
+                return visit(NoCells() if prefix is None else StoredCells(txn, database, prefix))
+            except LIKE_OURS as error:
+                raise VisitError(error) from error
+
+        return _as_raised(self._shared.read, body)
+
     def layout(self, layout: int) -> tuple[str, ...]:
         """The columns of a layout number. See `OnlineStore.layout`."""
         self._check_open()
@@ -133,10 +174,9 @@ class LmdbOnlineStore:
         """What is stored, by key space and group; from counters that every write keeps, so it costs next to nothing."""
         self._check_open()
         return tuple(
-            GroupInfo(space.name, group, record.rows, record.bytes)
-            for space in sorted(self._all_spaces(), key=lambda space: space.name)
-            for group, record in sorted(space.groups.items())
-            if record.rows
+            GroupInfo(space, group, rows.rows, rows.bytes + cells.bytes, cells.cells)
+            for (space, group), (rows, cells) in sorted(self._all_groups().items())
+            if rows.rows or cells.cells
         )
 
     # -- writing -----------------------------------------------------------------------------------------------
@@ -163,8 +203,24 @@ class LmdbOnlineStore:
             builder = Builder(self._shared, space.databases, space_key(key_space), space.pointer, group)
             return builder.run(layout, batches)
 
+    def write_cells(self, key_space: str, group: str, visit: Callable[[WritableCells], T]) -> T:
+        """Run a visit to a group's cells in one write transaction. See `OnlineStore.write_cells`."""
+        self._check_open()
+        return _as_raised(self._group_cells(key_space, group).write, visit)
+
+    def load_cells(self, key_space: str, group: str, cells: Iterable[tuple[bytes, bytes]]) -> int:
+        """Replace a group's cells: written aside in bounded steps, then swapped in. See `OnlineStore.load_cells`.
+
+        Raises:
+            ConflictError: another load of the group's cells took longer than `lock_timeout`.
+        """
+        self._check_open()
+        held = self._group_cells(key_space, group)
+        with self._cells_lock(key_space, group):
+            return held.load(cells)
+
     def drop(self, key_space: str, group: str) -> None:
-        """Remove a group's rows. See `OnlineStore.drop`."""
+        """Remove a group's rows and cells. See `OnlineStore.drop`."""
         self._check_open()
         space = self._space(key_space)
         if space is None:
@@ -173,6 +229,12 @@ class LmdbOnlineStore:
             record = self._shared.read(lambda txn: self._record(txn, key_space))
             if record is not None and group in record.groups and record.groups[group].rows:
                 Builder(self._shared, space.databases, space_key(key_space), space.pointer, group).run(0, ())
+        if record is None or group not in record.groups:
+            return
+        held = GroupCells(self._shared, space.cells, space.number, record.groups[group].number)
+        with self._cells_lock(key_space, group):
+            if self._shared.read(held.record).cells:
+                held.load(())
 
     def close(self) -> None:
         """Let go of the environment. Calling it twice is fine."""
@@ -252,15 +314,16 @@ class LmdbOnlineStore:
         return None if record is None else self._remember(record)
 
     def _remember(self, record: SpaceRecord) -> Space:
+        cells = self._shared.database(CELLS, create=True)
         handles = [self._shared.database(database_name(record.number, slot), create=True) for slot in (0, 1)]
-        space = Space(record.name, record.number, (handles[0], handles[1]), pointer_key(record.number))
-        space.groups.update({group: held.number for group, held in record.groups.items()})
+        space = Space(record.name, record.number, (handles[0], handles[1]), pointer_key(record.number), cells)
+        space.learn(record)
         return self._spaces.setdefault(record.name, space)
 
     def _learn_groups(self, space: Space) -> None:
         record = self._shared.read(lambda txn: self._record(txn, space.name))
         if record is not None:
-            space.groups.update({group: held.number for group, held in record.groups.items()})
+            space.learn(record)
 
     def _ensure_space(self, key_space: str) -> Space:
         space = self._space(key_space)
@@ -275,6 +338,22 @@ class LmdbOnlineStore:
             return record
 
         return self._remember(self._shared.write(make))
+
+    def _group_cells(self, key_space: str, group: str) -> GroupCells:
+        """The cells of a group, which gets its number when it has none."""
+        space = self._ensure_space(key_space)
+
+        def make(txn: Any) -> SpaceRecord:
+            record = self._record(txn, key_space)
+            assert record is not None, "made by _ensure_space"
+            if group not in record.groups:
+                record.groups[group] = GroupRecord(len(record.groups))
+                txn.put(space_key(key_space), encode(record), db=self._shared.meta)
+            return record
+
+        if group not in space.groups:
+            space.learn(self._shared.write(make))
+        return GroupCells(self._shared, space.cells, space.number, space.groups[group])
 
     def _layout_number(self, columns: Sequence[str]) -> int:
         wanted = tuple(columns)
@@ -301,50 +380,92 @@ class LmdbOnlineStore:
         meta = self._shared.meta
         return [] if meta is None else self._shared.read(lambda txn: _records(txn, meta))
 
+    def _all_groups(self) -> dict[tuple[str, str], tuple[GroupRecord, CellsRecord]]:
+        """By key space and group, what is known of its rows and of its cells, in one state of the store."""
+        meta = self._shared.meta
+
+        def body(txn: Any) -> dict[tuple[str, str], tuple[GroupRecord, CellsRecord]]:
+            found = {}
+            for space in _records(txn, meta):
+                for group, rows in space.groups.items():
+                    packed = txn.get(cells_record_key(space.number, rows.number), None, meta)
+                    found[space.name, group] = rows, CellsRecord() if packed is None else decode_cells(packed)
+            return found
+
+        return {} if meta is None else self._shared.read(body)
+
     # -- loads -------------------------------------------------------------------------------------------------
 
     def _load_lock(self, key_space: str) -> AbstractContextManager[object]:
         """Loads of a key space take turns, over threads and processes; the system frees a dead holder's lock."""
-        return _Turn(self._lock_path(key_space), self._lock_timeout, key_space)
+        return _Turn(self._lock_path(key_space), self._lock_timeout, repr(key_space))
+
+    def _cells_lock(self, key_space: str, group: str) -> AbstractContextManager[object]:
+        """Loads of a group's cells take turns like those of rows, and do not wait for them."""
+        what = f"the cells of {group!r} by {key_space!r}"
+        return _Turn(self._cells_lock_path(key_space, group), self._lock_timeout, what)
 
     def _lock_path(self, key_space: str) -> Path:
         return self._shared.path / f"{space_key(key_space).hex()[:32]}.lock"
 
+    def _cells_lock_path(self, key_space: str, group: str) -> Path:
+        digest = hashlib.blake2b(space_key(key_space) + group.encode(), digest_size=16)
+        return self._shared.path / f"{digest.hexdigest()}.lock"
+
     def _clear_leftovers(self) -> None:
-        """Discard what a process that died left half-built. A load that is still running holds its lock."""
+        """Discard what processes that died left half-built or half-deleted."""
         self._shared.env  # noqa: B018  opens it, so that a damaged store is found here
+        if self._shared.read_only:
+            return
         for record in self._all_spaces():
-            if record.build is None or self._shared.read_only:
-                continue
-            lock = filelock.FileLock(self._lock_path(record.name), timeout=0)
-            try:
-                with lock:
-                    space = self._space(record.name)
-                    assert space is not None
-                    discard_build(self._shared, space.databases, space_key(record.name))
-            except filelock.Timeout:
-                continue
+            if record.build is not None:
+                space = self._ensure_space(record.name)
+                _unless_locked(
+                    self._lock_path(record.name),
+                    partial(discard_build, self._shared, space.databases, space_key(record.name)),
+                )
+        for (key_space, group), (_, cells) in self._all_groups().items():
+            if cells.aside:
+                _unless_locked(self._cells_lock_path(key_space, group), self._group_cells(key_space, group).clear)
 
 
 class _Turn:
     """A file lock whose timeout is an error of ours."""
 
-    def __init__(self, path: Path, timeout: float, key_space: str) -> None:
+    def __init__(self, path: Path, timeout: float, what: str) -> None:
         self._lock = filelock.FileLock(path, timeout=timeout)
-        self._key_space = key_space
+        self._what = what
 
     def __enter__(self) -> None:
         try:
             self._lock.acquire()
         except filelock.Timeout as error:
             raise ConflictError(
-                f"another load of {self._key_space!r} in the online store is still running",
+                f"another load of {self._what} in the online store is still running",
                 found=f"{self._lock.lock_file} is held",
                 try_="wait for it to end, then run the same command again",
             ) from error
 
     def __exit__(self, *exc: object) -> None:
         self._lock.release()
+
+
+def _unless_locked(path: Path, clear: Callable[[], None]) -> None:
+    """Clear what a load left, unless it is still running, for then it holds its lock.
+
+    A store without the room that this takes can be read all the same, and the next load tries again.
+    """
+    with contextlib.suppress(filelock.Timeout, StorageFullError), filelock.FileLock(path, timeout=0):
+        clear()
+
+
+def _as_raised(run: Callable[[Callable[[Any], T]], T], body: Callable[[Any], T]) -> T:
+    """Run a body that visits; what the visit raises is raised as it is."""
+    try:
+        return run(body)
+    except VisitError as carried:
+        error = carried.error
+    raise error  # out here, so that it gains no context of ours
 
 
 def _records(txn: Any, meta: Any) -> list[SpaceRecord]:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import lmdb
 import msgspec
 
-from grange.errors import CorruptStoreError, GrangeError, StorageFullError, StoreUnavailableError
+from grange.errors import CorruptStoreError, GrangeError, RequestError, StorageFullError, StoreUnavailableError
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class Environment:
         self._databases: dict[bytes, Any] = {}
         self._write_lock = threading.RLock()
         self._inside: set[int] = set()
-        """Threads that hold a read transaction. Adding to a set is atomic, so entering takes no lock."""
+        """Threads that hold a transaction. Adding to a set is atomic, so entering takes no lock."""
         self._closed_gate = False
 
     # -- transactions ------------------------------------------------------------------------------------------
@@ -80,8 +80,11 @@ class Environment:
         Raises:
             StoreUnavailableError: the store is closed, or the environment cannot be read.
             CorruptStoreError: what is stored cannot be read.
+            RequestError: this thread is within a transaction already.
         """
         me = threading.get_ident()
+        if me in self._inside:
+            raise _nested()
         patience = 3
         while True:
             self._inside.add(me)
@@ -115,7 +118,11 @@ class Environment:
             StorageFullError: there is no room; nothing changed.
             StoreUnavailableError: the environment cannot be written here.
             CorruptStoreError: what is stored cannot be read.
+            RequestError: this thread is within a transaction already.
         """
+        me = threading.get_ident()
+        if me in self._inside:
+            raise _nested()
         while True:
             with self._write_lock:
                 env = self.env
@@ -126,6 +133,7 @@ class Environment:
                         try_="write from a process that may, or set another path",
                     )
                 try:
+                    self._inside.add(me)
                     with env.begin(write=True) as txn:
                         return body(txn)
                 except lmdb.MapFullError as error:
@@ -136,6 +144,8 @@ class Environment:
                     if isinstance(error, GrangeError):
                         raise
                     raise self.translate(error) from error
+                finally:
+                    self._inside.discard(me)
 
     def database(self, name: bytes, *, create: bool) -> Any:
         """The handle of a named database, which lives as long as the environment; None when there is none."""
@@ -356,6 +366,14 @@ class Environment:
         return StoreUnavailableError(
             f"online store {self.path} cannot be used", found=str(error) or type(error).__name__, details=details
         )
+
+
+def _nested() -> RequestError:
+    # a second transaction of a thread would wait for the first for ever, or lose its map while it reads
+    return RequestError(
+        "an online store was called from within a visit to its cells",
+        try_="return from the visit what the call needs, and call the store afterwards",
+    )
 
 
 def _number(error: BaseException) -> int | None:

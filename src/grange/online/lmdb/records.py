@@ -4,6 +4,7 @@ Main database: one entry per named database. `meta`: the format, a record and a 
 A key space has two databases, `0` and `1`; the pointer says which one is read. A load builds the other one and
 turns the pointer over. In both, a key is an encoded entity key and a value is one MessagePack map
 `{group number: [layout, event, created, *values]}` with the rows of all groups of that entity.
+The database `cells` holds the cells of all groups, and `meta` a record and a pointer per group that has some.
 """
 
 from __future__ import annotations
@@ -46,6 +47,18 @@ class SpaceRecord(msgspec.Struct, array_like=True):
     build: Build | None = None
 
 
+class CellsRecord(msgspec.Struct, array_like=True):
+    """The cells of a group."""
+
+    current: int = 0
+    """The set that is read; 0 before the first."""
+    cells: int = 0
+    bytes: int = 0
+    """Of the keys and values of the set that is read."""
+    aside: list[int] = []
+    """Sets that nobody reads: being filled by a load, or being deleted."""
+
+
 class RowHead(msgspec.Struct, array_like=True):
     """The start of a stored row; decoding it skips the values."""
 
@@ -57,12 +70,15 @@ class RowHead(msgspec.Struct, array_like=True):
 encode: Final = msgspec.msgpack.Encoder().encode
 decode: Final = msgspec.msgpack.Decoder().decode
 decode_space: Final = msgspec.msgpack.Decoder(SpaceRecord).decode
+decode_cells: Final = msgspec.msgpack.Decoder(CellsRecord).decode
 decode_raw: Final = msgspec.msgpack.Decoder(dict[int, msgspec.Raw]).decode
 decode_head: Final = msgspec.msgpack.Decoder(RowHead).decode
 decode_layout: Final = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 
 SPACES: Final = b"s"
 LAYOUTS: Final = b"l"
+NEXT_SET: Final = b"n"
+"""Where the next number of a set of cells lies in `meta`."""
 
 
 def space_key(name: str) -> bytes:
@@ -73,6 +89,16 @@ def space_key(name: str) -> bytes:
 def pointer_key(number: int) -> bytes:
     """Where a key space's pointer lies in `meta`."""
     return b"p" + number.to_bytes(4, "big")
+
+
+def cells_pointer_key(space: int, group: int) -> bytes:
+    """Where the set of a group's cells that is read is named in `meta`; nothing is there before the first."""
+    return b"c" + space.to_bytes(4, "big") + group.to_bytes(4, "big")
+
+
+def cells_record_key(space: int, group: int) -> bytes:
+    """Where the record of a group's cells lies in `meta`."""
+    return b"d" + space.to_bytes(4, "big") + group.to_bytes(4, "big")
 
 
 def layout_key(number: int) -> bytes:
