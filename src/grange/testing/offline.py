@@ -8,11 +8,12 @@ class TestMyStore(OfflineStoreContract):
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import decimal
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pytest
@@ -29,12 +30,14 @@ from grange.errors import (
 from grange.frames import Rows
 from grange.plan.nodes import Node
 from grange.ports.engine import Engine
-from grange.ports.offline import PUSHED_FROM, OfflineStore, VersionMeta
+from grange.ports.offline import PUSHED_FROM, FeatureRows, OfflineStore, Snapshot, VersionMeta
 from grange.ports.plugins import create
 from grange.testing.equality import assert_rows_equal
-from grange.types import Schema
+from grange.types import DataType, Schema
+from grange.types.aggregates import LIFETIME, Aggregate, Function, Window
 from grange.types.arrow import arrow_schema, conform
 from grange.types.names import SEQUENCE
+from grange.types.schema import Column
 from grange.types.time import ALWAYS
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
@@ -48,6 +51,16 @@ EVERYTHING = Schema.of(
     }
 )  # fmt: skip
 """One column of every kind; `month` is also the name of a folder that a store may make."""
+DAY: Final = 86_400_000_000
+"""Microseconds."""
+SPENT: Final = Aggregate(
+    "amount__sum__7d", Function("sum"), "amount", Window("time", 7 * DAY), DataType("float64"), DataType("float64")
+)
+RECENT: Final = Aggregate(
+    "amount__last_2__lifetime", Function("last_n", (2,)), "amount", LIFETIME,
+    DataType("list", item=DataType("float64")), DataType("float64"),
+)  # fmt: skip
+COUNTED: Final = Aggregate("rows__count__30d", Function("count"), "*", Window("time", 30 * DAY), DataType("int64"))
 
 
 def day(number: int) -> dt.datetime:
@@ -72,6 +85,27 @@ def history(*amounts: float | None, schema: Schema = SCHEMA, start: int = 0) -> 
     }
     columns = {name: known.get(name, [None] * len(amounts)) for name in schema.names}
     return pa.table(columns, schema=arrow_schema(schema))
+
+
+def windowed(*aggregates: Aggregate, schema: Schema = SCHEMA, **changes: Any) -> VersionMeta:
+    """`draft` with aggregations: `SPENT` and `RECENT`, or those given."""
+    made = aggregates or (SPENT, RECENT)
+    features = Schema(tuple(Column(aggregate.name, aggregate.dtype) for aggregate in made))
+    return draft(schema, aggregates=made, features=features, **changes)
+
+
+def feature_history(meta: VersionMeta, *sums: float | None, start: int = 0) -> pa.Table:
+    """Feature rows of the user of `history`, one a day from day `start`: the columns that `meta` says, their values
+    made up, as stores compute none."""
+    days = range(start, start + len(sums))
+    known: dict[str, Sequence[Any]] = {
+        "user_id": ["ü"] * len(sums),
+        "event_time": [day(number) for number in days],
+        SPENT.name: sums,
+        RECENT.name: [None if value is None else [value, None] for value in sums],
+    }
+    columns = {name: known.get(name, list(days)) for name in meta.feature_schema.names}
+    return pa.table(columns, schema=arrow_schema(meta.feature_schema))
 
 
 def numbered(table: pa.Table, start: int = 0) -> pa.Table:
@@ -347,6 +381,170 @@ class OfflineStoreContract:
             store.snapshot("spend")
         assert store.snapshot("spend", "1.0.0").meta.version == "1.0.0"
 
+    # aggregations: events, and feature rows beside them
+
+    def test_events_and_feature_rows_come_back(self, store: OfflineStore, engine: Engine) -> None:
+        """Both as they were, in order, whatever the number of each; the metadata says what they are."""
+        events, meta = numbered(history(1.0, None, 3.0)), windowed(interval=DAY)
+        features = feature_history(meta, 1.0, None, 4.0, 3.0)
+        made = publish(store, meta, events, feature_rows=Rows(arrow=features))
+        assert made == store.meta("spend") == store.meta("spend", "1.0.0")
+        assert (made.row_count, made.feature_rows, made.interval) == (3, 4, DAY)
+        assert (made.schema, made.features, made.aggregates) == (SCHEMA, meta.features, meta.aggregates)
+        assert made.feature_schema.names == ("user_id", "event_time", SPENT.name, RECENT.name)
+        for snapshot in (store.snapshot("spend"), store.snapshot("spend", "1.0.0")):
+            assert_rows_equal(run(engine, snapshot.rows), events)
+            assert_rows_equal(run_features(engine, snapshot), features)
+
+    def test_ties_and_missing_times_of_feature_rows_are_stored(self, store: OfflineStore, engine: Engine) -> None:
+        """As of every event there may be several of one time, and none for an event without; no rows are fine."""
+        meta = windowed(SPENT)
+        features = feature_history(meta, 1.0, 2.0, 3.0)
+        moments = pa.array([None, day(3), day(3)], features.schema.field("event_time").type)
+        features = features.set_column(1, "event_time", moments)
+        publish(store, meta, numbered(history(1.0)), feature_rows=Rows(arrow=features))
+        assert_rows_equal(run_features(engine, store.snapshot("spend")), features)
+        none = feature_history(meta)
+        publish(store, meta, numbered(history()), feature_rows=Rows(arrow=none))
+        assert_rows_equal(run_features(engine, store.snapshot("spend")), none)
+        assert store.verify() == ()
+
+    def test_groups_without_aggregations_have_no_feature_rows(self, store: OfflineStore) -> None:
+        """Their rows are their features; nothing else is stored of them."""
+        meta = publish(store, draft(), numbered(history(1.0)))
+        assert store.snapshot("spend").features is store.snapshot("spend", "1.0.0").features is None
+        assert (meta.features, meta.aggregates, meta.feature_rows, meta.feature_files) == (Schema(), (), 0, ())
+        assert meta.outputs == meta.schema
+
+    def test_feature_rows_are_computed_for_new_versions_alone(self, store: OfflineStore) -> None:
+        """VER-1: the same events and aggregates make no version, so nothing is computed for one."""
+        calls: list[str] = []
+
+        def compute() -> Rows:
+            calls.append("computed")
+            return Rows(arrow=feature_history(windowed(), 1.0))
+
+        def fail() -> Rows:
+            raise AssertionError("nothing is new")
+
+        first = publish(store, windowed(), numbered(history(1.0)), feature_rows=compute)
+        assert publish(store, windowed(), numbered(history(1.0)), feature_rows=fail) == first
+        assert publish(store, windowed(RECENT, SPENT), numbered(history(1.0)), feature_rows=fail) == first
+        assert (calls, store.versions("spend")) == (["computed"], ("1.0.0",))
+        publish(store, windowed(version="1.0.7"), numbered(history(1.0)), feature_rows=compute)
+        assert (calls, store.versions("spend")) == (["computed"] * 2, ("1.0.0", "1.0.7"))
+
+    def test_feature_rows_that_cannot_be_computed_change_nothing(self, store: OfflineStore) -> None:
+        """The error is the caller's own; the old version is the latest."""
+        publish_windowed(store, windowed(), 1.0)
+
+        def fail() -> Rows:
+            raise ZeroDivisionError("in a window")
+
+        with pytest.raises(ZeroDivisionError):
+            publish(store, windowed(), numbered(history(2.0)), feature_rows=fail)
+        assert (store.versions("spend"), store.verify()) == (("1.0.0",), ())
+
+    def test_numbers_follow_the_aggregations(self, store: OfflineStore) -> None:
+        """VER-1: lost MAJOR, new MINOR, another window behind the same name MINOR, and so are event ids and grids;
+        columns that only the events have are content."""
+        longer = dataclasses.replace(SPENT, window=Window("time", 8 * DAY))
+        filtered = dataclasses.replace(longer, filter="amount > 0")
+        identified = Schema((*SCHEMA.columns, *Schema.of({"id": "string", "back": "boolean"}).columns))
+        of_grid: dict[str, Any] = {"schema": identified, "interval": 2 * DAY}
+        drafts = [
+            (windowed(SPENT), "first_build"),
+            (windowed(SPENT, COUNTED), "added_columns"),
+            (windowed(COUNTED), "removed_columns"),
+            (windowed(SPENT), "removed_columns"),
+            (windowed(longer), "changed_config"),
+            (windowed(filtered), "changed_config"),
+            (windowed(filtered, interval=DAY), "changed_config"),
+            (windowed(filtered, interval=2 * DAY), "changed_config"),
+            (windowed(filtered, **of_grid), "changed_data"),
+            (windowed(filtered, **of_grid, event_id="id"), "changed_config"),
+            (windowed(filtered, **of_grid, event_id="id", retracted="back"), "changed_config"),
+            (draft(), "removed_columns"),
+            (windowed(SPENT), "removed_columns"),
+        ]  # fmt: skip
+        made = [publish_windowed(store, each, 1.0) for each, _ in drafts]
+        assert [dict(meta.change_summary)["reason"] for meta in made] == [reason for _, reason in drafts]
+        assert [meta.version for meta in made] == [
+            "1.0.0", "1.1.0", "2.0.0", "3.0.0", "3.1.0", "3.2.0", "3.3.0", "3.4.0", "3.4.1", "3.5.0", "3.6.0",
+            "4.0.0", "5.0.0",
+        ]  # fmt: skip
+        assert store.verify() == ()
+
+    def test_the_order_of_writing_is_content_of_events(self, store: OfflineStore) -> None:
+        """WIN-6: the last written version of an event counts, and it may have any time, so that the same rows in the
+        same order make another version when they were written in another order; numbers alone make none."""
+        table, meta = history(1.0, 2.0), windowed(event_id="user_id")
+        made = []
+        for numbers in ([0, 1], [5, 9], [1, 0]):
+            rows = table.append_column(SEQUENCE, pa.array(numbers, pa.int64()))
+            features = Rows(arrow=feature_history(meta, 1.0, 2.0))
+            made.append(publish(store, meta, rows, feature_rows=features).version)
+        assert made == ["1.0.0", "1.0.0", "1.0.1"]
+        assert store.verify() == ()
+
+    def test_hashes_of_a_version_with_aggregations(self, store: OfflineStore) -> None:
+        """VER-2: the schema hash is of the outputs, the content hash of events and aggregates."""
+        wider = Schema((*SCHEMA.columns, *Schema.of({"note": "string"}).columns))
+        one = publish_windowed(store, windowed(SPENT), 1.0)
+        other = publish_windowed(store, windowed(SPENT, schema=wider), 1.0)
+        plain = publish_windowed(store, draft(), 1.0)
+        assert one.outputs.names == ("user_id", "event_time", "loaded_at", SPENT.name)
+        assert one.schema_hash == other.schema_hash != plain.schema_hash
+        assert len({one.content_hash, other.content_hash, plain.content_hash}) == 3
+
+    def test_pushed_rows_are_events(self, store: OfflineStore, engine: Engine) -> None:
+        """They are pending in the rows alone: the feature rows stay those of the version until the next has them."""
+        append(store, windowed(), history(1.0))
+        alone = store.snapshot("spend")
+        assert (alone.meta.version, alone.pending, alone.features) == ("0.0.0", 1, None)
+        assert (alone.meta.aggregates, alone.meta.feature_rows) == ((SPENT, RECENT), 0)
+        pushed_as = alone.meta.schema_hash
+        events = numbered(history(1.0), PUSHED_FROM)
+        features = feature_history(windowed(), 1.0)
+        publish(store, windowed(pushed_through=PUSHED_FROM + 1), events, feature_rows=Rows(arrow=features))
+        assert store.meta("spend").schema_hash == pushed_as
+        append(store, windowed(), history(2.0, start=5))
+        snapshot = store.snapshot("spend")
+        assert (snapshot.meta.version, snapshot.pending, snapshot.meta.feature_rows) == ("1.0.0", 1, 1)
+        both = pa.concat_tables([events, numbered(history(2.0, start=5), PUSHED_FROM + 1)])
+        assert_rows_equal(run(engine, snapshot.rows), both, by=[SEQUENCE])
+        assert_rows_equal(run_features(engine, snapshot), features)
+
+    def test_contradicting_feature_rows_are_refused(self, store: OfflineStore) -> None:
+        """Missing, of a group without aggregations, of other columns or types, out of order, and windows over columns
+        that the events do not have: nothing is stored."""
+        events, meta = numbered(history(1.0, 2.0)), windowed(SPENT)
+        good = feature_history(meta, 1.0, 3.0)
+        late = good.set_column(1, "event_time", pa.array([2**62] * 2).cast(good.schema.field("event_time").type))
+        refused: list[tuple[type[Exception], VersionMeta, pa.Table | None]] = [
+            (DataError, meta, None), (DataError, draft(), good), (DataError, meta, good.take([1, 0])),
+            (DataError, meta, late), (SchemaError, meta, good.drop_columns([SPENT.name])),
+            (SchemaError, meta, numbered(good)), (SchemaError, meta, good.append_column("more", pa.array([1, 2]))),
+            (ColumnTypeError, meta, good.set_column(2, SPENT.name, pa.array(["a", "b"]))),
+            (SchemaError, meta.with_(event_id="id"), good), (SchemaError, meta.with_(retracted="back"), good),
+            (SchemaError, windowed(dataclasses.replace(SPENT, column="price")), good),
+        ]  # fmt: skip
+        for error, each, table in refused:
+            rows = None if table is None else Rows(arrow=table)
+            with pytest.raises(error, match="spend"):
+                publish(store, each, events, feature_rows=rows)
+        assert (store.versions("spend"), store.verify()) == ((), ())
+
+    def test_deleting_a_version_takes_its_feature_rows(self, store: OfflineStore, engine: Engine) -> None:
+        """And brings back those of the one before."""
+        for amount in (1.0, 2.0):
+            publish_windowed(store, windowed(), amount)
+        store.delete("spend", "1.0.1")
+        assert store.snapshot("spend").meta.version == "1.0.0"
+        assert_rows_equal(run_features(engine, store.snapshot("spend")), feature_history(windowed(), 1.0))
+        store.delete("spend")
+        assert (store.versions("spend"), store.verify()) == ((), ())
+
     # deleting
 
     def test_deleting_the_latest_brings_the_one_before(self, store: OfflineStore, engine: Engine) -> None:
@@ -465,16 +663,37 @@ class OfflineStoreContract:
         assert len(store.versions("spend")) == 8
 
 
-def publish(store: OfflineStore, meta: VersionMeta, table: pa.Table, *, now: dt.datetime = NOW) -> VersionMeta:
+def publish(
+    store: OfflineStore,
+    meta: VersionMeta,
+    table: pa.Table,
+    *,
+    now: dt.datetime = NOW,
+    feature_rows: FeatureRows | None = None,
+) -> VersionMeta:
     """Publish as the verbs do: under the lock."""
     with store.lock(meta.name if meta.name.isidentifier() else "spend", timeout=30):
-        return store.publish(meta, Rows(arrow=table), now=now)
+        return store.publish(meta, Rows(arrow=table), now=now, feature_rows=feature_rows)
+
+
+def publish_windowed(store: OfflineStore, meta: VersionMeta, *amounts: float) -> VersionMeta:
+    """Publish events of these amounts, with feature rows of the same number where the draft has aggregations."""
+    rows = Rows(arrow=feature_history(meta, *amounts)) if meta.aggregates else None
+    return publish(store, meta, numbered(history(*amounts, schema=meta.schema)), feature_rows=rows)
 
 
 def append(store: OfflineStore, meta: VersionMeta, table: pa.Table) -> int:
     """Append as the verbs do: under the lock."""
     with store.lock(meta.name, timeout=30):
         return store.append(meta, Rows(arrow=table))
+
+
+def run_features(engine: Engine, snapshot: Snapshot) -> pa.Table:
+    """A snapshot's feature rows in canonical types."""
+    assert snapshot.features is not None
+    table = engine.run(snapshot.features, {}).arrow
+    assert table.column_names == list(snapshot.meta.feature_schema.names)
+    return conform(table, snapshot.meta.feature_schema, what="feature rows")
 
 
 def run(engine: Engine, node: Node, schema: Schema = SCHEMA) -> pa.Table:

@@ -20,7 +20,7 @@ from grange.errors import StorageFullError, StoreUnavailableError, UnknownVersio
 from grange.frames import Rows
 from grange.offline.parquet.backend import ParquetStore
 from grange.ports.offline import PUSHED_FROM
-from grange.testing.offline import NOW, append, draft, history, numbered, publish
+from grange.testing.offline import NOW, append, draft, history, numbered, publish, publish_windowed, windowed
 
 CALLS = ["fsync", "rename", "replace", "mkdir", "unlink", "rmdir"]
 """Every call by which the store changes what another process can see."""
@@ -63,6 +63,12 @@ def amounts(store: ParquetStore, version: str | None = None) -> list[Any]:
     return [value for file in files for value in pq.ParquetFile(file).read().column("amount").to_pylist()]
 
 
+def sums(store: ParquetStore) -> list[Any]:
+    """The stored feature of the latest version, likewise."""
+    scan: Any = store.snapshot("spend").features
+    return [value for file in scan.files for value in pq.ParquetFile(file).read().column("amount__sum__7d").to_pylist()]
+
+
 def steps(root: Path, prepare: Callable[[ParquetStore], Any], act: Callable[[ParquetStore], Any]) -> int:
     """How many calls an action makes in a prepared store."""
     store = ParquetStore(root / "counted")
@@ -99,6 +105,16 @@ def two_versions(store: ParquetStore) -> None:
 def next_one(store: ParquetStore) -> Any:
     """A second version, of several months' files."""
     return store.publish(draft(), Rows(arrow=numbered(history(5.0, 6.0))), now=NOW)
+
+
+def one_windowed(store: ParquetStore) -> None:
+    """1.0.0 with one event and one feature row."""
+    publish_windowed(store, windowed(), 1.0)
+
+
+def next_windowed(store: ParquetStore) -> Any:
+    """A second version of events and feature rows."""
+    return publish_windowed(store, windowed(), 5.0, 6.0)
 
 
 def cleaned(store: ParquetStore) -> None:
@@ -151,12 +167,40 @@ def test_a_crash_at_any_step_of_the_first_publish(tmp_path: Path) -> None:
         assert after.verify() == ()
 
 
-def test_no_space_at_any_step_of_publish(tmp_path: Path) -> None:
+def test_a_crash_at_any_step_of_publishing_events_and_feature_rows(tmp_path: Path) -> None:
+    """Events and feature rows appear together: a reader has both of the old version or both of the new one."""
+    plain = steps(tmp_path / "plain", one_version, next_one)
+    seen = set()
+    for step, root, store in cases(tmp_path, one_windowed, next_windowed):
+        with failing(step, Crash, once=False), pytest.raises(Crash):
+            next_windowed(store)
+        after = ParquetStore(root)
+        latest = after.meta("spend").version
+        seen.add((latest, after.versions("spend")))
+        expected = [1.0] if latest == "1.0.0" else [5.0, 6.0]
+        assert amounts(after) == sums(after) == expected
+        assert amounts(after, "1.0.0") == [1.0]
+        cleaned(after)
+        assert next_windowed(after).version == "1.0.1", "the same build again gets there"
+        assert amounts(after) == sums(after) == [5.0, 6.0]
+        assert after.versions("spend") == ("1.0.0", "1.0.1")
+        assert after.verify() == ()
+    before, between, behind = ("1.0.0", ("1.0.0",)), ("1.0.0", ("1.0.0", "1.0.1")), ("1.0.1", ("1.0.0", "1.0.1"))
+    assert seen == {before, between, behind}
+    assert step + 1 > plain, "the steps of the second table are among them"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "act"), [(one_version, next_one), (one_windowed, next_windowed)], ids=["rows", "events and features"]
+)
+def test_no_space_at_any_step_of_publish(
+    tmp_path: Path, prepare: Callable[[ParquetStore], Any], act: Callable[[ParquetStore], Any]
+) -> None:
     """An error that says so; the old version is the latest, unless the very pointer was replaced already."""
-    for step, root, store in cases(tmp_path, one_version, next_one):
+    for step, root, store in cases(tmp_path, prepare, act):
         with failing(step, full, once=True) as made:
             try:
-                next_one(store)
+                act(store)
             except StorageFullError as error:
                 assert error.retry
                 changed = "replace" in made[:step]
@@ -166,7 +210,7 @@ def test_no_space_at_any_step_of_publish(tmp_path: Path) -> None:
         after = ParquetStore(root)
         assert after.versions("spend") == (("1.0.0", "1.0.1") if changed else ("1.0.0",))
         assert amounts(after) == ([5.0, 6.0] if changed else [1.0])
-        assert publish(after, draft(), numbered(history(5.0, 6.0))).version == "1.0.1"
+        assert act(after).version == "1.0.1"
         after.verify(repair=True)
         assert after.verify() == ()
 
@@ -228,6 +272,66 @@ def test_a_killed_process_leaves_the_old_version(tmp_path: Path) -> None:
     assert publish(store, draft(), numbered(history(5.0, 6.0))).version == "1.0.1"
 
 
+def test_a_process_killed_in_its_feature_rows_leaves_the_old_version(tmp_path: Path) -> None:
+    """SIGKILL while they are computed, and in the middle of their file, when the events are written already."""
+    store = ParquetStore(tmp_path)
+    one_windowed(store)
+    program = """
+        import os, signal, sys
+        from grange.frames import Rows
+        from grange.offline.parquet import tables
+        from grange.offline.parquet.backend import ParquetStore
+        from grange.testing.offline import feature_history, history, numbered, publish, windowed
+
+        real = tables.write_parquet
+
+        def compute():
+            if sys.argv[2] == "computing":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return Rows(arrow=feature_history(windowed(), 5.0, 6.0))
+
+        def half(file, *args, **options):
+            real(file, *args, **options)
+            if file.name.endswith("data.parquet"):
+                file.truncate(file.tell() // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        tables.write_parquet = half
+        publish(ParquetStore(sys.argv[1]), windowed(), numbered(history(5.0, 6.0)), feature_rows=compute)
+    """
+    for when, leftovers in (("computing", 0), ("writing", 1)):
+        assert python(program, str(tmp_path), when).returncode == -signal.SIGKILL
+        assert (store.versions("spend"), amounts(store), sums(store)) == (("1.0.0",), [1.0], [1.0])
+        assert len(store.verify()) == leftovers
+        cleaned(store)
+    assert next_windowed(store).version == "1.0.1"
+
+
+def test_no_space_while_feature_rows_are_written(tmp_path: Path) -> None:
+    """A real limit on the size of files: the events fit, the feature rows do not; nothing changed, nothing is left."""
+    program = """
+        import resource, sys
+        from grange.errors import StorageFullError
+        from grange.frames import Rows
+        from grange.offline.parquet.backend import ParquetStore
+        from grange.testing.offline import feature_history, history, numbered, publish, publish_windowed, windowed
+
+        store = ParquetStore(sys.argv[1])
+        publish_windowed(store, windowed(), 1.0)
+        features = feature_history(windowed(), *map(float, range(5000)))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        try:
+            publish(store, windowed(), numbered(history(2.0)), feature_rows=Rows(arrow=features))
+        except StorageFullError:
+            sys.exit(0 if store.verify() == () else str(store.verify()))
+        sys.exit("it fitted")
+    """
+    done = python(program, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    store = ParquetStore(tmp_path)
+    assert (store.versions("spend"), amounts(store), sums(store)) == (("1.0.0",), [1.0], [1.0])
+
+
 def test_a_crash_at_any_step_of_append(tmp_path: Path) -> None:
     """The pushed rows are there as a whole or not at all, and no number is given twice."""
     outcomes = set()
@@ -247,10 +351,17 @@ def test_a_crash_at_any_step_of_append(tmp_path: Path) -> None:
     assert outcomes == {0, 2}
 
 
-def test_a_crash_at_any_step_of_deleting_a_version(tmp_path: Path) -> None:
+def two_windowed(store: ParquetStore) -> None:
+    """1.0.0 and 1.0.1 of events and feature rows."""
+    one_windowed(store)
+    publish_windowed(store, windowed(), 2.0)
+
+
+@pytest.mark.parametrize("prepare", [two_versions, two_windowed])
+def test_a_crash_at_any_step_of_deleting_a_version(tmp_path: Path, prepare: Callable[[ParquetStore], Any]) -> None:
     """Each version is there as a whole or not at all; the latest is always one that is there."""
     outcomes = set()
-    for step, root, store in cases(tmp_path, two_versions, lambda store: store.delete("spend", "1.0.1")):
+    for step, root, store in cases(tmp_path, prepare, lambda store: store.delete("spend", "1.0.1")):
         with failing(step, Crash, once=False), pytest.raises(Crash):
             store.delete("spend", "1.0.1")
         after = ParquetStore(root)

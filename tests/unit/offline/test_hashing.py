@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from grange.offline.parquet.hashing import content_hash
-from grange.testing.offline import EVERYTHING, numbered, one_of_everything
+from grange.testing.offline import COUNTED, EVERYTHING, RECENT, SCHEMA, SPENT, history, numbered, one_of_everything
 from grange.types import Schema
+from grange.types.aggregates import Window
 from grange.types.arrow import arrow_schema
+from grange.types.names import SEQUENCE
 
 KINDS = Schema.of(
     {
@@ -51,7 +54,7 @@ def digest(rows: pa.Table) -> str:
     return content_hash(rows, KINDS)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ROW, max_size=12), st.data())
 def test_how_rows_are_held_does_not_count(rows: list[dict[str, object]], data: st.DataObject) -> None:
     """Chunks, offsets into larger buffers, files, row groups, compression."""
@@ -66,7 +69,7 @@ def test_how_rows_are_held_does_not_count(rows: list[dict[str, object]], data: s
     assert {digest(each) for each in held} == {digest(whole)}
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ROW, min_size=1, max_size=4), ROW, st.data())
 def test_every_value_counts(rows: list[dict[str, object]], other: dict[str, object], data: st.DataObject) -> None:
     """Another value anywhere, a row more or less, and another order are other rows."""
@@ -125,3 +128,36 @@ def test_the_sequence_does_not_count() -> None:
     rows = one_of_everything()
     hashes = {content_hash(each, EVERYTHING) for each in (rows, numbered(rows), numbered(rows, 9))}
     assert len(hashes) == 1
+
+
+def test_aggregates_count() -> None:
+    """They decide the feature rows: each of them, everything of them, in any order; and no two run together."""
+    rows = history(1.0, 2.0)
+    variants = [
+        (), (SPENT,), (COUNTED,), (SPENT, COUNTED), (replace(SPENT, window=Window("time", 1)),),
+        (replace(SPENT, closed="left"),), (replace(SPENT, every=9),), (replace(SPENT, every=9, offset=1),),
+        (replace(SPENT, shift=1),), (replace(SPENT, filter="amount > 1"),), (replace(SPENT, name="spent"),), (RECENT,),
+    ]  # fmt: skip
+    hashes = [content_hash(rows, SCHEMA, aggregates) for aggregates in variants]
+    assert len(set(hashes)) == len(variants)
+    assert content_hash(rows, SCHEMA, (COUNTED, SPENT)) == content_hash(rows, SCHEMA, (SPENT, COUNTED))
+
+
+@settings(deadline=None)
+@given(st.permutations(range(4)), st.permutations(range(4)), st.integers(0, 2**40))
+def test_with_event_ids_the_order_of_writing_counts(one: list[int], other: list[int], first: int) -> None:
+    """WIN-6: which version of an event was written last, whatever their times; the numbers themselves do not count."""
+
+    def written(order: list[int], step: int = 1, start: int = 0) -> str:
+        numbers = pa.array([start + step * number for number in order], pa.int64())
+        rows = history(1.0, 2.0, 3.0, 4.0).append_column(SEQUENCE, numbers)
+        return content_hash(rows, SCHEMA, (SPENT,), event_id="user_id")
+
+    assert (written(one) == written(other)) == (one == other)
+    assert written(one) == written(one, step=3, start=first)
+
+
+def test_stored_hashes_stay_valid() -> None:
+    """Rows without aggregations have the hash that versions of earlier releases have: they make no new version."""
+    stored = "6d13473ee53fa7c2dbe7c174ebd03fa8fd51fea5a26d5bccec4ab8a236304c11"
+    assert content_hash(history(1.0, 2.0), SCHEMA) == stored

@@ -21,10 +21,25 @@ from grange.frames import Rows
 from grange.offline.parquet.backend import ParquetStore
 from grange.offline.parquet.layout import Layout
 from grange.plan.nodes import Concat, Scan
-from grange.ports.offline import PUSHED_FROM
+from grange.ports.offline import PUSHED_FROM, VersionMeta
 from grange.ports.plugins import create
 from grange.testing import assert_rows_equal
-from grange.testing.offline import NOW, SCHEMA, append, draft, history, numbered, publish, run
+from grange.testing.offline import (
+    DAY,
+    NOW,
+    SCHEMA,
+    SPENT,
+    append,
+    draft,
+    feature_history,
+    history,
+    numbered,
+    publish,
+    publish_windowed,
+    run,
+    run_features,
+    windowed,
+)
 from grange.types.names import SEQUENCE
 from grange.types.time import ALWAYS
 
@@ -68,6 +83,55 @@ def test_the_layout(store: ParquetStore, root: Path) -> None:
             "entity_keys", "timestamp", "interval", "columns", "change_summary"}  # fmt: skip
     assert seed <= meta.keys()
     assert meta["change_summary"] == {"bump_type": "initial", "reason": "first_build", "details": []}
+
+
+def test_the_layout_with_aggregations(store: ParquetStore, root: Path) -> None:
+    """Events beside feature rows; a group that loses its aggregations has data alone again."""
+    meta = publish_windowed(store, windowed(interval=DAY), 1.0, 2.0)
+    assert (meta.files, meta.feature_files) == (("events.parquet",), ("data.parquet",))
+    publish(store, draft(), numbered(history(1.0, 2.0)))
+    assert tree(root) == {
+        "spend/1.0.0/data.parquet", "spend/1.0.0/events.parquet", "spend/1.0.0/.meta.json", "spend/_latest.json",
+        "spend/2.0.0/data.parquet", "spend/2.0.0/.meta.json", "_metadata/manifest.json",
+    }  # fmt: skip
+    data, events = (root / "spend/1.0.0" / name for name in ("data.parquet", "events.parquet"))
+    assert pq.ParquetFile(data).schema_arrow.names == list(meta.feature_schema.names)
+    assert pq.ParquetFile(events).schema_arrow.names == [*SCHEMA.names, SEQUENCE]
+    assert meta.size_bytes == data.stat().st_size + events.stat().st_size
+    stored = json.loads((root / "spend/1.0.0/.meta.json").read_text())
+    assert set(stored["file_hashes"]) == {"data.parquet", "events.parquet"}
+    assert stored["interval"] == "1d"
+
+
+def test_events_and_feature_rows_are_cut_apart(root: Path) -> None:
+    """Each has a file per month when it is large itself."""
+    store = ParquetStore(root, partition_rows=40)
+    meta = windowed(SPENT)
+    months = ("2026-01", "2026-02")
+    for events, features in ((50, 3), (3, 50), (50, 60)):
+        rows, made = numbered(history(*range(events))), feature_history(meta, *range(features))
+        stored = publish(store, meta, rows, feature_rows=Rows(arrow=made))
+        for name, count, files in (("events", events, stored.files), ("data", features, stored.feature_files)):
+            cut = [f"{name}/month={month}/part-0.parquet" for month in (*months, "2026-03")][: 2 if count == 50 else 3]
+            assert files == (tuple(cut) if count > 40 else (f"{name}.parquet",))
+        snapshot = store.snapshot("spend")
+        for engine in ("reference", "polars", "duckdb"):
+            assert_rows_equal(run(create("engines", engine, {}), snapshot.rows), rows)
+            assert_rows_equal(run_features(create("engines", engine, {}), snapshot), made)
+    assert store.verify() == ()
+
+
+def test_versions_of_before_are_read_and_repeated(store: ParquetStore, root: Path) -> None:
+    """Metadata and pushed rows without what came with aggregations; the same build makes no new version."""
+    meta = publish(store, draft(), numbered(history(1.0)))
+    path = root / "spend/1.0.0/.meta.json"
+    stored = json.loads(path.read_text())
+    added = ("event_columns", "aggregates", "event_id", "retracted", "feature_rows", "feature_files")
+    path.write_text(json.dumps({key: value for key, value in stored.items() if key not in added}))
+    assert store.meta("spend") == meta
+    assert (store.snapshot("spend").features, store.verify()) == (None, ())
+    assert publish(store, draft(), numbered(history(1.0))) == meta
+    assert publish_windowed(store, windowed(), 1.0).version == "2.0.0"
 
 
 def test_data_files_are_for_any_reader(store: ParquetStore, root: Path) -> None:
@@ -224,6 +288,26 @@ def test_metadata_that_lies_is_damage(store: ParquetStore, root: Path, change: d
     assert any("1.0.0" in finding.path for finding in store.verify())
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"feature_files": []}, {"feature_files": ["../../other/1.0.0/data.parquet"]},
+        {"feature_files": ["/etc/passwd"]}, {"feature_files": ["data.parquet", "events.parquet"]},
+        {"aggregates": []}, {"aggregates": [], "interval": None}, {"aggregates": [{}]},
+        {"event_columns": None}, {"interval": "1 month"}, {"files": []},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_metadata_of_windows_that_lies_is_damage(store: ParquetStore, root: Path, change: dict[str, Any]) -> None:
+    """Aggregates and feature files that do not go together, or lead out of the folder."""
+    publish_windowed(store, windowed(interval=DAY), 1.0)
+    path = root / "spend/1.0.0/.meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CorruptStoreError):
+        store.snapshot("spend", "1.0.0")
+    assert any("1.0.0" in finding.path for finding in store.verify())
+
+
 def damage(path: Path) -> None:
     """Change one byte of the first page, which no reader needs to understand the file."""
     content = bytearray(path.read_bytes())
@@ -244,6 +328,22 @@ def test_changed_bytes_are_found_before_an_engine_reads_them(
         store.snapshot("spend", version)
     assert "grange verify spend" in str(caught.value)
     assert store.snapshot("spend", None if version else "1.0.0").meta.row_count == 1
+
+
+@pytest.mark.parametrize("name", ["events.parquet", "data.parquet"])
+def test_changed_bytes_of_either_table_are_found(store: ParquetStore, root: Path, name: str) -> None:
+    """Before an engine reads them; the same build again gets past them, with feature rows computed anew."""
+    first = publish_windowed(store, windowed(), 1.0)
+    damage(root / "spend/1.0.0" / name)
+    for version in (None, "1.0.0"):
+        with pytest.raises(CorruptStoreError, match=name):
+            store.snapshot("spend", version)
+    again = publish_windowed(store, windowed(), 1.0)
+    assert (again.version, again.content_hash) == ("1.0.1", first.content_hash)
+    assert dict(again.change_summary)["reason"] == "damaged_files"
+    assert store.snapshot("spend").meta == again
+    unchecked = ParquetStore(root, check_bytes=first.size_bytes - 1)
+    assert unchecked.snapshot("spend", "1.0.0").meta == first
 
 
 def test_larger_versions_are_left_to_verify(root: Path) -> None:
@@ -312,8 +412,11 @@ def flip(path: Path, column: str) -> None:
 def edit(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     """Rewrite a data file, with metadata that fits its new size and bytes."""
     pq.write_table(change(pq.ParquetFile(path).read()), path)
-    meta = path.parent / ".meta.json"
-    fitting = {"size_bytes": path.stat().st_size, "file_hashes": {path.name: sha256(path.read_bytes()).hexdigest()}}
+    meta, files = path.parent / ".meta.json", sorted(path.parent.glob("*.parquet"))
+    fitting = {
+        "size_bytes": sum(file.stat().st_size for file in files),
+        "file_hashes": {file.name: sha256(file.read_bytes()).hexdigest() for file in files},
+    }
     meta.write_text(json.dumps(json.loads(meta.read_text()) | fitting))
 
 
@@ -349,10 +452,44 @@ def test_verify_names_damage_and_never_removes_it(
     assert store.verify("other") == ()
 
 
-def test_verify_sees_every_changed_byte(store: ParquetStore, root: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "damage", "problem"),
+    [
+        ("events", lambda data: data.unlink(), "gone"),
+        ("data", lambda data: data.unlink(), "gone"),
+        ("data", lambda data: data.write_bytes(data.read_bytes()[:-9]), "another size"),
+        ("data", lambda data: data.write_bytes(b"x" * data.stat().st_size), "cannot be read"),
+        ("events", lambda data: flip(data, "amount"), "cannot be read"),
+        ("data", lambda data: flip(data, SPENT.name), "cannot be read"),
+        ("events", lambda data: edit(data, lambda t: t.slice(0, 1)), "1 rows where 2"),
+        ("events", lambda data: edit(data, lambda t: t.set_column(3, "amount", pa.array([1.0, 9.0]))), "content hash"),
+        ("data", lambda data: edit(data, lambda t: t.slice(0, 1)), "1 feature rows where 2"),
+        ("data", lambda data: edit(data, lambda t: t.take([1, 0])), "feature row 1 is earlier"),
+        ("data", lambda data: edit(data, lambda t: t.drop_columns([SPENT.name])), "feature rows: columns user_id"),
+        ("data", lambda data: edit(data, lambda t: t.set_column(2, SPENT.name, pa.array([1, 2]))), "another type"),
+    ],
+)
+def test_verify_names_damage_of_either_table(
+    store: ParquetStore, root: Path, name: str, damage: Callable[[Path], Any], problem: str
+) -> None:
+    """Events as other rows; feature rows by file hash, checksums, columns, count and order."""
+    publish_windowed(store, windowed(), 1.0, 2.0)
+    assert store.verify() == ()
+    damage(root / f"spend/1.0.0/{name}.parquet")
+    found = [f for f in store.verify(repair=True) if f.path.startswith(str(root / "spend/1.0.0"))]
+    assert any(problem in finding.problem for finding in found)
+    assert not any(finding.removed for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "meta"),
+    [("data", draft()), ("events", windowed(SPENT)), ("data", windowed(SPENT))],
+    ids=["rows", "events", "features"],
+)
+def test_verify_sees_every_changed_byte(store: ParquetStore, root: Path, name: str, meta: VersionMeta) -> None:
     """Also where no value is: statistics that are wrong would let engines skip rows."""
-    publish(store, draft(), numbered(history(1.0)))
-    path = root / "spend/1.0.0/data.parquet"
+    publish_windowed(store, meta, 1.0)
+    path = root / f"spend/1.0.0/{name}.parquet"
     data = path.read_bytes()
     for at in range(0, len(data), 97):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])

@@ -8,6 +8,7 @@ import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from grange.definitions import versioning
@@ -22,7 +23,8 @@ from grange.offline.parquet.publishing import Publisher
 from grange.offline.parquet.verifying import Verifier
 from grange.offline.parquet.versions import Versions
 from grange.plan.nodes import Node
-from grange.ports.offline import PUSHED_FROM, Finding, Snapshot, VersionMeta
+from grange.ports.offline import PUSHED_FROM, FeatureRows, Finding, Snapshot, VersionMeta
+from grange.types.durations import timedelta_of
 from grange.types.time import to_utc
 
 _ATTEMPTS = 3
@@ -80,7 +82,8 @@ class ParquetStore:
         """
         if version is not None:
             meta = self._versions.read(group, version)
-            return Snapshot(meta, self._piece(meta).node)
+            rows, features = self._open(meta)
+            return Snapshot(meta, rows.node, features=features)
         for attempt in range(_ATTEMPTS):
             try:
                 return self._latest_snapshot(group)
@@ -98,7 +101,8 @@ class ParquetStore:
             raise UnknownVersionError(
                 f"feature group {group!r} has neither a version nor pushed rows", try_=f"grange materialize {group}"
             )
-        parts = [*([] if meta is None else [self._piece(meta)]), *pushed.pieces(listed, group=group, since=since)]
+        stored, features = (None, None) if meta is None else self._open(meta)
+        parts = [*([] if stored is None else [stored]), *pushed.pieces(listed, group=group, since=since)]
         pushed.check(listed, group=group, most=self._check_bytes)
         if meta is None:
             meta = pushed.alone(listed)
@@ -106,13 +110,18 @@ class ParquetStore:
             _check_same_key(meta, pushed.note(segment))
         schema = pushed.union(part.schema for part in parts)
         pending = sum(segment.last + 1 - max(segment.first, since) for segment in listed)
-        return Snapshot(meta.with_(schema=schema), pushed.together(parts, schema, group=group), pending)
+        return Snapshot(meta.with_(schema=schema), pushed.together(parts, schema, group=group), pending, features)
 
-    def _piece(self, meta: VersionMeta) -> pushed.Piece:
-        files = self._versions.data_files(meta)
+    def _open(self, meta: VersionMeta) -> tuple[pushed.Piece, Node | None]:
+        """A version's rows, and its feature rows where it has aggregations."""
+        files = self._versions.files(meta)
         if meta.size_bytes <= self._check_bytes:
             self._versions.check_files(meta, files)
-        return pushed.Piece(meta.schema, pushed.scan(files, meta.schema, group=meta.name, ordered=True))
+        rows = pushed.scan(files.rows, meta.schema, group=meta.name, ordered=True)
+        features = None
+        if meta.aggregates:
+            features = pushed.scan(files.features, meta.feature_schema, group=meta.name, ordered=True, sequence=False)
+        return pushed.Piece(meta.schema, rows), features
 
     def pushed(self, group: str) -> Node | None:
         """See `OfflineStore.pushed`. Columns as in `snapshot`."""
@@ -135,24 +144,28 @@ class ParquetStore:
 
     # writing
 
-    def publish(self, draft: VersionMeta, rows: Rows, *, now: dt.datetime) -> VersionMeta:
+    def publish(
+        self, draft: VersionMeta, rows: Rows, *, now: dt.datetime, feature_rows: FeatureRows | None = None
+    ) -> VersionMeta:
         """See `OfflineStore.publish`.
 
         A draft's `version` asks for that number; its schema and config hashes are made here when it has none.
 
         Raises:
-            SchemaError, ColumnTypeError: the rows are not of the draft's columns.
-            DataError: they are not in PIT-3 order, or an event time is out of range.
+            SchemaError, ColumnTypeError: the rows, or feature rows, are not of the draft's columns.
+            DataError: they are not in PIT-3 order, or an event time is out of range; feature rows are not by event
+                time, are missing, or are of a group without aggregations.
             RequestError: the version asked for is not above the existing ones (VER-2).
             StorageFullError, StoreUnavailableError: nothing changed.
         """
         what = f"feature group {draft.name!r}"
+        _check_windows(draft, feature_rows, what=what)
         table = tables.stored(rows, draft.schema, sequence=True, what=what)
         tables.check_order(table, draft.event_time, draft.created_time, what=what)
         self._check_reach(draft)
         start, end = tables.event_range(table, draft.event_time, what=what)
         meta = _hashed(draft).with_(
-            content_hash=content_hash(table, draft.schema),
+            content_hash=content_hash(table, draft.schema, draft.aggregates, event_id=draft.event_id),
             created_at=to_utc(now),
             row_count=table.num_rows,
             min_event_time=start,
@@ -170,7 +183,8 @@ class ParquetStore:
             )
             assert numbered is not None, "identical builds were told above"
             version, change = numbered
-        return self._publisher.publish(meta.with_(version=version, change_summary=change.to_summary()), table)
+        made = None if feature_rows is None else _feature_table(draft, feature_rows, what=what)
+        return self._publisher.publish(meta.with_(version=version, change_summary=change.to_summary()), table, made)
 
     def _identical(self, meta: VersionMeta) -> VersionMeta | None:
         """The version that a build repeats; it is the latest afterwards.
@@ -254,22 +268,54 @@ class ParquetStore:
 def _hashed(draft: VersionMeta) -> VersionMeta:
     """With the hashes of what it says itself, where the caller gave none."""
     config = versioning.config_hash(
-        entity_keys=draft.entity_keys, event_time=draft.event_time, created_time=draft.created_time
+        entity_keys=draft.entity_keys,
+        event_time=draft.event_time,
+        created_time=draft.created_time,
+        interval=None if draft.interval is None else timedelta_of(draft.interval),
+        aggregates=draft.aggregates,
+        event_id=draft.event_id,
+        retracted=draft.retracted,
     )
     return draft.with_(
-        schema_hash=draft.schema_hash or versioning.schema_hash(draft.schema),
+        schema_hash=draft.schema_hash or versioning.schema_hash(draft.outputs),
         config_hash=draft.config_hash or config,
     )
 
 
 def _build(meta: VersionMeta) -> versioning.Build:
     return versioning.Build(
-        schema=meta.schema,
+        schema=meta.outputs,
         content_hash=meta.content_hash,
         config_hash=meta.config_hash,
         code_hash=meta.code_hash,
         covers=meta.pushed_through,
     )
+
+
+def _check_windows(draft: VersionMeta, feature_rows: FeatureRows | None, *, what: str) -> None:
+    """That feature rows come with aggregations and only with them, and that events have what their windows read."""
+    if draft.aggregates and feature_rows is None:
+        raise DataError(f"{what} has aggregations: its version needs feature rows", try_="publish(..., feature_rows=)")
+    if feature_rows is not None and not draft.aggregates:
+        raise DataError(f"{what} has no aggregations, so its rows are its features", found="feature rows besides them")
+    read = [column for column in (draft.event_id, draft.retracted) if column is not None]
+    read += [column for aggregate in draft.aggregates for column in aggregate.columns]
+    missing = [column for column in dict.fromkeys(read) if column not in draft.schema]
+    if missing:
+        raise SchemaError(
+            f"{what}: its events lack columns that its aggregations read: {', '.join(missing)}",
+            found=", ".join(draft.schema.names),
+            details={"missing": missing},
+        )
+
+
+def _feature_table(draft: VersionMeta, feature_rows: FeatureRows, *, what: str) -> pa.Table:
+    """Feature rows as they are stored, computed now if they are not yet."""
+    rows = feature_rows() if callable(feature_rows) else feature_rows
+    table = tables.stored(rows, draft.feature_schema, sequence=False, what=f"{what}: feature rows")
+    tables.check_by_time(table, draft.event_time, what=what)
+    tables.event_range(table, draft.event_time, what=what)
+    return table
 
 
 def _check_same_key(meta: VersionMeta, other: VersionMeta) -> None:

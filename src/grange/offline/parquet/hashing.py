@@ -4,12 +4,19 @@ Per column its type and its values in row order, nulls as nothing; the columns b
 how rows are cut into chunks and row groups, compression, dictionaries, offsets into shared buffers, what lies in
 the slot of a null, the order of the columns. These do: every value bit by bit (`-0.0` is not `0.0`), which rows
 there are, and their order. The sequence column is left out: a sequence says where a row lies among its equals,
-which the order of the rows says already, so that the same history built again has the same hash.
+which the order of the rows says already, so that the same history built again has the same hash. Where rows are
+versions of events it says more: versions of one event may have different times, and the last written one counts
+(WIN-6). There the order of the sequences counts, still not the numbers.
+
+Feature rows are not hashed: they follow from the rows and the aggregates, so that they need not be computed to find
+out that nothing changed. The aggregates are, in any order.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -18,6 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from grange.types import Schema
+from grange.types.aggregates import Aggregate
+from grange.types.names import SEQUENCE
 from grange.types.schema import Column
 
 _FORMAT: Final = b"grange rows 1\n"
@@ -27,15 +36,31 @@ _THREADS: Final = 4
 _WORDS: Final = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
-def content_hash(table: pa.Table, schema: Schema) -> str:
-    """The hash of the columns of `schema`, which `table` has in their canonical Arrow types."""
+def content_hash(
+    table: pa.Table, schema: Schema, aggregates: Sequence[Aggregate] = (), *, event_id: str | None = None
+) -> str:
+    """The hash of the columns of `schema`, which `table` has in their canonical Arrow types, and of aggregates.
+
+    Args:
+        event_id: the column that identifies events; with one, the order in which rows were written counts.
+    """
     columns = sorted(schema, key=lambda column: column.name)
     with ThreadPoolExecutor(_THREADS) as pool:
         digests = list(pool.map(lambda column: _column_digest(table.column(column.name), column), columns))
     whole = hashlib.sha256(_FORMAT)
     for digest in digests:
         whole.update(digest)
+    if event_id is not None:
+        whole.update(_order_digest(table.column(SEQUENCE)))
+    for aggregate in sorted(aggregates, key=lambda aggregate: aggregate.name):
+        whole.update(hashlib.sha256(json.dumps(aggregate.to_data(), sort_keys=True).encode()).digest())
     return whole.hexdigest()
+
+
+def _order_digest(sequence: pa.ChunkedArray) -> bytes:
+    """Which row was written first, second and so on."""
+    _, ranks = np.unique(sequence.to_numpy(), return_inverse=True)
+    return hashlib.sha256(np.ascontiguousarray(ranks, dtype=np.int64).data).digest()
 
 
 def _column_digest(values: pa.ChunkedArray, column: Column) -> bytes:

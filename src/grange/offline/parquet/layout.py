@@ -7,6 +7,7 @@
         _latest.json                           {"version": "1.2.0"}
         <X.Y.Z>/.meta.json                     written last: a folder without it is no version
         <X.Y.Z>/data.parquet                   or, when large, data/month=YYYY-MM/part-0.parquet
+        <X.Y.Z>/events.parquet                 likewise; of groups with aggregations, whose feature rows are the data
         _pushed/<first>-<last>.parquet         pushed rows, a file per push, named by sequence numbers
         _quarantine/<time>-<id>.parquet        rows that expectations kept out
 
@@ -27,8 +28,11 @@ from grange.types.names import check_name, parse_version
 
 META: Final = ".meta.json"
 FILE_HASHES: Final = "file_hashes"
-"""What `.meta.json` has besides the port's metadata: SHA-256 of each data file's bytes, for `verify`."""
-DATA: Final = "data.parquet"
+"""What `.meta.json` has besides the port's metadata: SHA-256 of the bytes of each file of rows."""
+DATA: Final = "data"
+"""What people read: the rows, or the feature rows of a group with aggregations."""
+EVENTS: Final = "events"
+"""The rows of a group with aggregations."""
 UNFINISHED: Final = (".building-", ".deleting-", ".temp-")
 _SEGMENT: Final = re.compile(r"(\d+)-(\d+)\.parquet")
 
@@ -110,13 +114,18 @@ def trash_of(name: str) -> str | None:
     return match[1] if match else None
 
 
-def month_file(month: str) -> str:
-    """A month's data file, relative to its version; `month` is `YYYY-MM`."""
-    return f"data/month={month}/part-0.parquet"
+def whole_file(table: str) -> str:
+    """The one file of a table (`DATA` or `EVENTS`), relative to its version."""
+    return f"{table}.parquet"
 
 
-def data_file(folder: Path, relative: str) -> Path:
-    """A version's data file.
+def month_file(table: str, month: str) -> str:
+    """A month's file of a table, relative to its version; `month` is `YYYY-MM`."""
+    return f"{table}/month={month}/part-0.parquet"
+
+
+def stored_file(folder: Path, relative: str) -> Path:
+    """A version's file of rows or feature rows.
 
     Raises:
         CorruptStoreError: the metadata names a file outside the version's folder.

@@ -8,8 +8,9 @@ then on there are only renames, so a full disk is found out while nothing has ch
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +22,19 @@ from grange.offline.parquet.locks import Locks
 from grange.offline.parquet.manifest import Entry
 from grange.offline.parquet.versions import Versions
 from grange.ports.offline import VersionMeta
+from grange.types import Schema
 from grange.types.names import parse_version
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A file of a version that is being built."""
+
+    relative: str
+    size: int
+    """Bytes."""
+    digest: str
+    """SHA-256 of its bytes."""
 
 
 class Publisher:
@@ -36,8 +49,11 @@ class Publisher:
         self._compression = compression
         self._partition_rows = partition_rows
 
-    def publish(self, meta: VersionMeta, table: pa.Table) -> VersionMeta:
+    def publish(self, meta: VersionMeta, table: pa.Table, features: pa.Table | None = None) -> VersionMeta:
         """Write a version beside the others, then let it appear and be the latest.
+
+        Args:
+            features: the feature rows of a group with aggregations, by event time.
 
         Raises:
             StorageFullError, StoreUnavailableError: nothing changed.
@@ -47,34 +63,51 @@ class Publisher:
         with disk.writing(f"feature group {meta.name!r} {meta.version}"):
             disk.make_folder(group)
             try:
-                complete = self._build(building, meta, table)
+                complete = self._build(building, meta, table, features)
                 self._appear(building, complete)
             except OSError:
                 disk.discard_folder(building)
                 raise
         return complete
 
-    def _build(self, building: Path, meta: VersionMeta, table: pa.Table) -> VersionMeta:
+    def _build(self, building: Path, meta: VersionMeta, table: pa.Table, features: pa.Table | None) -> VersionMeta:
         """Write a version's folder, its metadata last; returns the metadata."""
         building.mkdir()
-        if table.num_rows <= self._partition_rows:
-            parts = {layout.DATA: table}
-        else:
-            cut = tables.months(table, meta.event_time)
-            parts = {layout.month_file(month.label): table.slice(month.start, month.rows) for month in cut}
-        write = functools.partial(tables.write_parquet, schema=meta.schema, compression=self._compression)
-        size, hashes = 0, {}
-        for relative, rows in parts.items():
-            path = building / relative
-            disk.make_folder(path.parent)
-            size += disk.write_file(path, functools.partial(write, table=rows))
-            hashes[relative] = disk.sha256(path)
-            disk.sync_folder(path.parent)
-        complete = meta.with_(files=tuple(parts), size_bytes=size)
+        rows = self._cut(layout.DATA if features is None else layout.EVENTS, table, meta.event_time)
+        written = self._write(building, rows, meta.schema)
+        made: list[_Written] = []
+        if features is not None:
+            made = self._write(building, self._cut(layout.DATA, features, meta.event_time), meta.feature_schema)
+        complete = meta.with_(
+            files=tuple(file.relative for file in written),
+            feature_files=tuple(file.relative for file in made),
+            feature_rows=0 if features is None else features.num_rows,
+            size_bytes=sum(file.size for file in (*written, *made)),
+        )
+        hashes = {file.relative: file.digest for file in (*written, *made)}
         stored = {**complete.to_dict(), layout.FILE_HASHES: hashes}
         disk.write_file(building / layout.META, lambda file: disk.put_json(file, stored))
         disk.sync_folder(building)
         return complete
+
+    def _cut(self, name: str, table: pa.Table, event_time: str) -> dict[str, pa.Table]:
+        """A table's rows by file: one, or one a month when there are many."""
+        if table.num_rows <= self._partition_rows:
+            return {layout.whole_file(name): table}
+        months = tables.months(table, event_time)
+        return {layout.month_file(name, month.label): table.slice(month.start, month.rows) for month in months}
+
+    def _write(self, building: Path, parts: Mapping[str, pa.Table], schema: Schema) -> list[_Written]:
+        """Write files, each on the device when the next begins."""
+        write = functools.partial(tables.write_parquet, schema=schema, compression=self._compression)
+        written = []
+        for relative, rows in parts.items():
+            path = building / relative
+            disk.make_folder(path.parent)
+            size = disk.write_file(path, functools.partial(write, table=rows))
+            written.append(_Written(relative, size, disk.sha256(path)))
+            disk.sync_folder(path.parent)
+        return written
 
     def _appear(self, building: Path, meta: VersionMeta) -> None:
         final = self._layout.version(meta.name, meta.version)

@@ -53,7 +53,13 @@ def write(folder: Path, draft: VersionMeta, table: pa.Table, first: int, *, comp
     what = f"feature group {draft.name!r}"
     start, end = tables.event_range(table, draft.event_time, what=what)
     note = draft.with_(
-        version=NEVER_MATERIALIZED, row_count=table.num_rows, min_event_time=start, max_event_time=end, files=()
+        version=NEVER_MATERIALIZED,
+        row_count=table.num_rows,
+        min_event_time=start,
+        max_event_time=end,
+        files=(),
+        feature_rows=0,
+        feature_files=(),
     )
     numbered = table.append_column(SEQUENCE, pa.array(range(first, last + 1), pa.int64()))
     noted = numbered.replace_schema_metadata({_NOTE: json.dumps(note.to_dict()).encode()})
@@ -153,14 +159,14 @@ def _columns(schema: Schema) -> tuple[tuple[str, DataType], ...]:
     return tuple((column.name, column.dtype) for column in schema)
 
 
-def scan(files: Sequence[Path], schema: Schema, *, group: str, ordered: bool) -> Scan:
-    """Stored files; what Parquet has no type for is said in the scan's schema."""
+def scan(files: Sequence[Path], schema: Schema, *, group: str, ordered: bool, sequence: bool = True) -> Scan:
+    """Stored files; what Parquet has no type for is said in the scan's schema. Feature rows have no sequence."""
     untyped = tuple(Column(column.name, column.dtype) for column in schema if _has_duration(column.dtype))
     return Scan(
         files=tuple(str(file) for file in files),
         format="parquet",
         schema=Schema(untyped),
-        columns=(*schema.names, SEQUENCE),
+        columns=(*schema.names, SEQUENCE) if sequence else schema.names,
         ordered=ordered,
         stored=group,
     )
@@ -197,10 +203,9 @@ def alone(listed: Sequence[Segment]) -> VersionMeta:
     notes = [note(segment) for segment in listed]
     starts = [n.min_event_time for n in notes if n.min_event_time is not None]
     ends = [n.max_event_time for n in notes if n.max_event_time is not None]
-    schema = union(n.schema for n in notes)
-    return notes[-1].with_(
-        schema=schema,
-        schema_hash=schema_hash(schema),
+    newest = notes[-1].with_(schema=union(n.schema for n in notes))
+    return newest.with_(
+        schema_hash=schema_hash(newest.outputs),
         row_count=sum(segment.rows for segment in listed),
         min_event_time=min(starts, default=None),
         max_event_time=max(ends, default=None),

@@ -103,6 +103,29 @@ def first_disorder(table: pa.Table, event_time: str, created_time: str | None) -
     return int(np.argmax(wrong)) + 1 if wrong.any() else None
 
 
+def check_by_time(table: pa.Table, event_time: str, *, what: str) -> None:
+    """That feature rows come by event time, nulls first; ties may lie in any order.
+
+    Raises:
+        DataError: a row is earlier than the one before it; names it.
+    """
+    wrong = first_earlier(table, event_time)
+    if wrong is None:
+        return
+    before, after = (table.column(event_time)[row].as_py() for row in (wrong - 1, wrong))
+    raise DataError(
+        f"{what}: feature rows to store are not in the order of {event_time}",
+        found=f"row {wrong - 1} is at {before}, row {wrong} at {after}",
+    )
+
+
+def first_earlier(table: pa.Table, event_time: str) -> int | None:
+    """The first row that is earlier than the one before it; None when none is."""
+    moments = times(table.column(event_time))
+    wrong = moments[1:] < moments[:-1]
+    return int(np.argmax(wrong)) + 1 if wrong.any() else None
+
+
 def times(values: pa.ChunkedArray) -> Times:
     """A time or integer column as int64, a null as the smallest number."""
     numbers, valid = integers(single(values.cast(pa.int64())))

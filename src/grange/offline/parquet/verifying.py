@@ -16,6 +16,7 @@ from grange.offline.parquet.locks import Locks
 from grange.offline.parquet.publishing import Publisher
 from grange.offline.parquet.versions import Versions
 from grange.ports.offline import PUSHED_FROM, Finding, VersionMeta
+from grange.types import Schema
 from grange.types.arrow import arrow_type
 from grange.types.names import SEQUENCE
 
@@ -71,14 +72,16 @@ class Verifier:
     def _version(self, group: str, version: str) -> Iterator[Finding]:
         try:
             meta = self._versions.read(group, version)
-            files = self._versions.data_files(meta)
+            files = self._versions.files(meta)
             for path in self._versions.changed_files(meta, files):
                 yield Finding(str(path), "its bytes are not those that were written")
-            table = pa.concat_tables([tables.read_parquet(file) for file in files])
+            problems = [*_contradictions(meta, _table(files.rows))]
+            if files.features:
+                problems += _feature_contradictions(meta, _table(files.features))
         except (CorruptStoreError, pa.ArrowException) as error:  # Arrow's: the files are of different columns
             yield Finding(str(self._layout.version(group, version)), _text(error))
             return
-        for problem in _contradictions(meta, table):
+        for problem in problems:
             yield Finding(str(self._layout.version(group, version)), problem)
 
     def _pushed(self, group: str) -> Iterator[Finding]:
@@ -132,26 +135,46 @@ def _unfinished(folders: Iterable[Path], more: Iterable[Path], *, repair: bool) 
         yield Finding(str(path), "left behind by a write that did not end", repair)
 
 
+def _table(files: Iterable[Path]) -> pa.Table:
+    """The rows of files that are there, every page checked."""
+    return pa.concat_tables([tables.read_parquet(file) for file in files])
+
+
 def _contradictions(meta: VersionMeta, table: pa.Table) -> Iterator[str]:
     """What a version's rows say against its metadata."""
-    wanted = [*meta.schema.names, SEQUENCE]
-    if table.column_names != wanted:
-        yield f"columns {', '.join(table.column_names)} where {', '.join(wanted)} are expected"
-        return
-    changed = [
-        column.name for column in meta.schema if table.schema.field(column.name).type != arrow_type(column.dtype)
-    ]
-    if changed:
-        yield f"columns of another type than their metadata says: {', '.join(changed)}"
+    wrong_columns = _wrong_columns(table, meta.schema, [*meta.schema.names, SEQUENCE])
+    if wrong_columns:
+        yield wrong_columns
         return
     if table.num_rows != meta.row_count:
         yield f"{table.num_rows} rows where {meta.row_count} are expected"
-    found = content_hash(table, meta.schema)
+    found = content_hash(table, meta.schema, meta.aggregates, event_id=meta.event_id)
     if found != meta.content_hash:
         yield f"content hash {found[:12]}… where {meta.content_hash[:12]}… is expected"
     wrong = tables.first_disorder(table, meta.event_time, meta.created_time)
     if wrong is not None:
         yield f"row {wrong} does not come after the row before it (PIT-3)"
+
+
+def _feature_contradictions(meta: VersionMeta, table: pa.Table) -> Iterator[str]:
+    """What a version's feature rows say against its metadata."""
+    wrong_columns = _wrong_columns(table, meta.feature_schema, list(meta.feature_schema.names))
+    if wrong_columns:
+        yield f"feature rows: {wrong_columns}"
+        return
+    if table.num_rows != meta.feature_rows:
+        yield f"{table.num_rows} feature rows where {meta.feature_rows} are expected"
+    wrong = tables.first_earlier(table, meta.event_time)
+    if wrong is not None:
+        yield f"feature row {wrong} is earlier than the one before it"
+
+
+def _wrong_columns(table: pa.Table, schema: Schema, wanted: list[str]) -> str:
+    """What columns a table has instead of those wanted, or in other types than a schema's; empty when it fits."""
+    if table.column_names != wanted:
+        return f"columns {', '.join(table.column_names)} where {', '.join(wanted)} are expected"
+    changed = [column.name for column in schema if table.schema.field(column.name).type != arrow_type(column.dtype)]
+    return f"columns of another type than their metadata says: {', '.join(changed)}" if changed else ""
 
 
 def _text(error: Exception) -> str:

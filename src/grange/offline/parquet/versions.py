@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from grange.errors import CorruptStoreError, DefinitionError, UnknownVersionError, closest_names
@@ -11,6 +12,20 @@ from grange.offline.parquet import disk, layout
 from grange.offline.parquet.layout import Layout
 from grange.ports.offline import VersionMeta
 from grange.types.names import parse_version
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where a version's files are, each table's in row order."""
+
+    rows: tuple[Path, ...]
+    features: tuple[Path, ...]
+    """Of the feature rows; none without aggregations."""
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Those of the rows, then those of the feature rows."""
+        return (*self.rows, *self.features)
 
 
 class Versions:
@@ -98,31 +113,32 @@ class Versions:
         """What is known of the highest version that can be read; None when there is none."""
         return next(iter(reversed(list(self.metas(group)))), None)
 
-    def data_files(self, meta: VersionMeta) -> list[Path]:
-        """A version's data files, in row order.
+    def files(self, meta: VersionMeta) -> Files:
+        """A version's files of rows and feature rows.
 
         Raises:
             CorruptStoreError: one is gone, or they are not as large together as they were.
         """
         folder = self._layout.version(meta.name, meta.version)
-        files = [layout.data_file(folder, relative) for relative in meta.files]
+        rows = tuple(layout.stored_file(folder, relative) for relative in meta.files)
+        files = Files(rows, tuple(layout.stored_file(folder, relative) for relative in meta.feature_files))
         try:
-            size = sum(file.stat().st_size for file in files)
+            size = sum(file.stat().st_size for file in files.all)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise CorruptStoreError(
                 f"feature group {meta.name!r} {meta.version}: a data file is gone", found=str(error)
             ) from error
         except OSError as error:
             raise disk.unavailable(str(folder), error) from error
-        if size != meta.size_bytes or not files:
+        if size != meta.size_bytes or not files.rows or bool(files.features) != bool(meta.aggregates):
             raise CorruptStoreError(
                 f"feature group {meta.name!r} {meta.version}: its data files have another size than when written",
-                found=f"{size} bytes in {len(files)} files, {meta.size_bytes} expected",
+                found=f"{size} bytes in {len(files.all)} files, {meta.size_bytes} expected",
                 try_=f"grange verify {meta.name}",
             )
         return files
 
-    def check_files(self, meta: VersionMeta, files: list[Path]) -> None:
+    def check_files(self, meta: VersionMeta, files: Files) -> None:
         """Check the bytes of a version's files, once per process, before engines take them for history.
 
         Raises:
@@ -137,16 +153,16 @@ class Versions:
                 details={"group": meta.name, "version": meta.version, "files": [str(path) for path in changed]},
             )
 
-    def changed_files(self, meta: VersionMeta, files: list[Path]) -> list[Path]:
+    def changed_files(self, meta: VersionMeta, files: Files) -> list[Path]:
         """The files of a version whose bytes changed since they were written, also where no value is: statistics,
         say, that let readers skip rows."""
         return self._changed(meta, files, disk.sha256)
 
-    def _changed(self, meta: VersionMeta, files: list[Path], digest: Callable[[Path], str]) -> list[Path]:
+    def _changed(self, meta: VersionMeta, files: Files, digest: Callable[[Path], str]) -> list[Path]:
         stored = disk.read_json(self._layout.version(meta.name, meta.version) / layout.META) or {}
         expected = stored.get(layout.FILE_HASHES)
         changed = []
-        for relative, path in zip(meta.files, files, strict=True):
+        for relative, path in zip((*meta.files, *meta.feature_files), files.all, strict=True):
             try:
                 found = digest(path)
             except OSError as error:
@@ -158,7 +174,7 @@ class Versions:
     def is_intact(self, meta: VersionMeta) -> bool:
         """Whether a version's files are there, with the bytes that were written."""
         try:
-            return not self.changed_files(meta, self.data_files(meta))
+            return not self.changed_files(meta, self.files(meta))
         except CorruptStoreError:
             return False
 
