@@ -22,41 +22,29 @@ from __future__ import annotations
 import datetime as dt
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from grange.errors import ColumnTypeError, MissingColumnError, RequestError, StoreUnavailableError, closest_names
 from grange.frames import Rows
-from grange.plan.nodes import ReadColumn, ReadGroup, ReadPlan
+from grange.plan.nodes import ReadGroup, ReadPlan
 from grange.ports.online import EVENT, LAYOUT, VALUES, OnlineStore, StoredRow
+from grange.serving.defaults import MISFITS, default_of
 from grange.serving.keys import RowEncoder, not_a_row, row_encoder
 from grange.serving.layouts import place_of
+from grange.serving.status import Status
 from grange.serving.values import Converter, decoder, encoder, from_wire
-from grange.types import DataType
+from grange.types import DataType, Schema
 from grange.types.time import from_micros
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-
-class Status(StrEnum):
-    """How a value came about (ONL-3); equal to its name as text."""
-
-    PRESENT = "PRESENT"
-    NULL = "NULL"
-    NOT_FOUND = "NOT_FOUND"
-    EXPIRED = "EXPIRED"
-
-    def __repr__(self) -> str:
-        return repr(self.value)
+    from grange.serving.window_reader import WindowReader
 
 
 _BEFORE_ALL: Final = -(1 << 80)
 """Earlier than any time."""
-_MISFITS: Final = (TypeError, ValueError, ArithmeticError, AttributeError)
-"""What an encoder raises for a value that is not of its type."""
-
 _ONE_ROW: Final = 'get_online_features(features, [{"user_id": 1}])'
 
 Row = Mapping[str, Any]
@@ -77,12 +65,15 @@ class OnlineReader:
     def __init__(self, plan: ReadPlan, store: OnlineStore) -> None:
         self.plan = plan
         self._store = store
-        self._groups = tuple(_GroupReader(group, store) for group in plan.groups)
+        self._groups = tuple(_group_reader(group, store) for group in plan.groups)
         self._reads = _reads(plan)
+        self._windows = tuple(place for place, group in enumerate(plan.groups) if group.windows is not None)
+        self._derive = _deriver(plan)
         self._requests = tuple((column.name, encoder(column.dtype), column.dtype) for column in plan.requests)
         self._echo = _echo(plan)
         self._pick_echo = _echo_picker(tuple(self._echo))
-        self._names = (*self._echo, *(name for group in self._groups for name in group.names))
+        self._plain_names = (*self._echo, *(name for group in self._groups for name in group.names))
+        self._names = (*self._plain_names, *(item.name for item in plan.derived))
 
     def read(self, rows: Any, now_micros: int) -> OnlineFeatures:
         """The features of each row, in order, duplicates included (ONL-4).
@@ -117,6 +108,14 @@ class OnlineReader:
                 for positions in read.targets:
                     for position, _ in positions:
                         found[position] = [None] * len(rows)
+        for position in self._windows:
+            try:
+                found[position] = cast("WindowReader", self._groups[position]).read(rows, now_micros)
+            except StoreUnavailableError:
+                if self.plan.on_error == "raise":
+                    raise
+                degraded = True
+                found[position] = [None] * len(rows)
         return OnlineFeatures(self, rows, found, now_micros, degraded)
 
 
@@ -152,14 +151,17 @@ class OnlineFeatures:
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dict per row. Times are UTC datetimes, decimals are `Decimal`, a uuid is its text."""
         reader, now = self._reader, self._now
-        names, echo = reader._names, reader._pick_echo
+        names, echo, derive = reader._plain_names, reader._pick_echo, reader._derive
         vectors = [group.vectors(found, now) for group, found in zip(reader._groups, self._found, strict=True)]
         result = []
         for row, parts in zip(self._rows, zip(*vectors, strict=True), strict=True):
             values = echo(row)
             for part in parts:
                 values += part
-            result.append(dict(zip(names, values, strict=False)))
+            vector = dict(zip(names, values, strict=False))
+            if derive is not None:
+                derive(vector)
+            result.append(vector)
         return result
 
     def to_arrow(self) -> pa.Table:
@@ -176,6 +178,8 @@ class OnlineFeatures:
                 pa.array(values, arrow_type(column.dtype))
                 for column, values in zip(group.columns, columns, strict=True)
             ]
+        vectors = self.to_dicts() if reader.plan.derived else []
+        arrays += [pa.array([row[d.name] for row in vectors], arrow_type(d.dtype)) for d in reader.plan.derived]
         return pa.Table.from_arrays(arrays, names=list(reader._names))
 
     def to_polars(self) -> pl.DataFrame:
@@ -197,20 +201,26 @@ class OnlineFeatures:
             [group.statuses(row, self._now) for row in found]
             for group, found in zip(self._reader._groups, self._found, strict=True)
         ]
-        return self._by_row(per_group)
+        statuses = self._by_row(per_group)
+        if self._reader.plan.derived:
+            names = [item.name for item in self._reader.plan.derived]
+            for row, vector in zip(statuses, self.to_dicts(), strict=True):
+                row |= {name: Status.NULL if vector[name] is None else Status.PRESENT for name in names}
+        return statuses
 
     @property
     def event_times(self) -> list[dict[str, dt.datetime | None]]:
         """Per row, the event time of each feature's stored row; None where nothing was found.
 
-        The event time of an expired row is here too: it says how old the row is.
+        The event time of an expired row is here too: it says how old the row is. That of a windowed feature is the
+        newest event of its entity key that the read could see. Derived features have none.
         """
         per_group = []
         for group, found in zip(self._reader._groups, self._found, strict=True):
             times = []
             for row in found:
                 statuses = group.statuses(row, self._now)
-                time = None if row is None else from_micros(row[EVENT])
+                time = None if row is None or row[EVENT] is None else from_micros(row[EVENT])
                 times.append([None if status is Status.NOT_FOUND else time for status in statuses])
             per_group.append(times)
         return self._by_row(per_group)
@@ -228,6 +238,14 @@ class OnlineFeatures:
         ]
 
 
+def _group_reader(group: ReadGroup, store: OnlineStore) -> _GroupReader | WindowReader:
+    if group.windows is None:
+        return _GroupReader(group, store)
+    from grange.serving.window_reader import WindowReader  # most requests have no windows
+
+    return WindowReader(group, store)
+
+
 class _GroupReader:
     """What a request takes of one group, with positions worked out per layout."""
 
@@ -238,7 +256,7 @@ class _GroupReader:
         self._ttl = group.ttl
         # a row at `now` itself is visible unless the reference says otherwise (PIT-2)
         self._margin = 0 if group.exact_matches else 1
-        self._defaults = tuple(_default(column) for column in group.columns)
+        self._defaults = tuple(default_of(column) for column in group.columns)
         self._has_defaults = any(default is not None for default in self._defaults)
         converters = ((place, decoder(column.dtype)) for place, column in enumerate(group.columns))
         self._converters = tuple((place, convert) for place, convert in converters if convert is not None)
@@ -378,6 +396,8 @@ def _reads(plan: ReadPlan) -> tuple[_Read, ...]:
     reads: dict[str, _Read] = {}
     encoders: dict[tuple[object, ...], int] = {}
     for position, group in enumerate(plan.groups):
+        if group.windows is not None:
+            continue  # read by itself: its state is more than a row
         read = reads.setdefault(group.key_space, _Read(group.key_space))
         named = tuple((column, dtype) for column, _, dtype in group.keys)
         which = encoders.setdefault((group.key_space, named), len(read.encoders))
@@ -398,6 +418,25 @@ def _echo(plan: ReadPlan) -> dict[str, DataType]:
     return columns
 
 
+def _deriver(plan: ReadPlan) -> Callable[[dict[str, Any]], None] | None:
+    """A function that adds the derived features to a vector; None when there are none."""
+    if not plan.derived:
+        return None
+    from grange.deriving.rows import compile_row
+
+    steps = []
+    for item in plan.derived:
+        schema = Schema.of((own, dtype) for own, _, dtype in item.inputs)
+        names = tuple((own, name) for own, name, _ in item.inputs)
+        steps.append((item.name, names, compile_row(item.expression, schema, by_name=True)))
+
+    def derive(vector: dict[str, Any]) -> None:
+        for name, names, compute in steps:
+            vector[name] = compute({own: vector[output] for own, output in names})
+
+    return derive
+
+
 def _check_request(row: Row, name: str, accept: Converter, dtype: DataType) -> None:
     """Refuse a row whose request column is not there or not of its type; None is of every type."""
     if not isinstance(row, Mapping):
@@ -415,28 +454,12 @@ def _check_request(row: Row, name: str, accept: Converter, dtype: DataType) -> N
         return
     try:
         accept(value)
-    except _MISFITS as error:
+    except MISFITS as error:
         kind = type(value).__name__
         raise ColumnTypeError(
             f"request column {name!r} is of type {dtype}, and a row has {kind}",
             found=f"{value!r} ({kind})",
             details={"column": name, "expected": str(dtype), "found_type": kind},
-        ) from error
-
-
-def _default(column: ReadColumn) -> Any:
-    """A column's default as the column's own values are: 0 for a float is 0.0, text for a datetime is a datetime.
-
-    Raises:
-        ColumnTypeError: the default is not of the column's type.
-    """
-    if column.default is None:
-        return None
-    try:
-        return from_wire(encoder(column.dtype)(column.default), column.dtype)
-    except _MISFITS as error:
-        raise ColumnTypeError(
-            f"the default of {column.name!r} is not of its type {column.dtype}", found=repr(column.default)
         ) from error
 
 
