@@ -42,7 +42,7 @@ class Setting:
     key: str
     """Dotted, as `Config.origin` takes it."""
     kind: str
-    """What its value is: a name, a list, a duration."""
+    """What its value is: a name, a list, a duration, codes."""
     default: Any
     """As the file would write it; None when it depends on the folder."""
     summary: str
@@ -64,13 +64,15 @@ SETTINGS: Final = (
     Setting("registry.type", "text", "sql", "the registry"),
     Setting("registry.url", "option", "sqlite:///.grange/registry.db", "its database"),
     Setting("locks.timeout", "duration", "60s", "how long to wait for somebody else's write"),
+    Setting("leaks.errors", "codes", [], "the leaks that are errors: codes, or all for every warning"),
+    Setting("leaks.ignore", "codes", [], "the codes of leaks that are not reported"),
 )
 """Every setting that has a default. A store section takes further options, whatever its backend declares."""
 
 RESERVED: Final = "root"
 """No option of a store: every backend is handed the project's folder under this name."""
 STORES: Final = ("offline", "online", "registry")
-_TABLES: Final = (*STORES, "locks")
+_TABLES: Final = (*STORES, "locks", "leaks")
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 _TOP: Final = tuple(dict.fromkeys(setting.key.split(".")[0] for setting in SETTINGS))
 
@@ -109,6 +111,10 @@ class Config:
     online: StoreConfig
     registry: StoreConfig
     lock_timeout: dt.timedelta
+    leak_errors: tuple[str, ...] = ()
+    """Codes of leaks, or `all`; whether there are such codes is for `LeakPolicy` to say."""
+    leak_ignore: tuple[str, ...] = ()
+    """Codes of leaks."""
     origins: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     """(dotted key, where its value came from), in the order of `items`."""
 
@@ -147,6 +153,8 @@ class Config:
             online=_store("online", values),
             registry=_store("registry", values),
             lock_timeout=values["locks.timeout"],
+            leak_errors=values["leaks.errors"],
+            leak_ignore=values["leaks.ignore"],
             origins=tuple((key, origins[key]) for key in _in_order(origins)),
         )
 
@@ -172,6 +180,8 @@ class Config:
                 return list(self.definitions)
             case ["locks", _]:
                 return format_duration(self.lock_timeout)
+            case ["leaks", which]:
+                return list(self.leak_errors if which == "errors" else self.leak_ignore)
             case [section, "type"]:
                 return getattr(self, section).type
             case [section, option]:
@@ -306,7 +316,7 @@ def _parse_variable(key: str, text: str) -> Any:
     The settings of `SETTINGS` are text. A further option of a store is what TOML reads (`true`, `512`, `["a"]`,
     `"012"`), else text as it stands; a secret is always text, so that a password of digits stays one.
     """
-    if key == "definitions":
+    if key in _BY_KEY and _BY_KEY[key].kind in ("list", "codes"):
         read = _toml_value(text)
         return read if isinstance(read, list) else [part.strip() for part in text.split(",") if part.strip()]
     if key in _BY_KEY or _is_secret(key):
@@ -345,6 +355,11 @@ def _checked(key: str, value: Any, place: str) -> Any:
             if isinstance(value, list | tuple) and all(isinstance(item, str) and item.strip() for item in value):
                 return tuple(value)
             raise _wrong_type(key, value, 'a list of text, such as ["features.py"]', place)
+        case "codes":
+            codes = [value] if isinstance(value, str) else value
+            if isinstance(codes, list | tuple) and all(isinstance(item, str) and item.strip() for item in codes):
+                return tuple(dict.fromkeys(codes))
+            raise _wrong_type(key, value, 'a list of codes, such as ["LEAK-102"]', place)
         case "duration":
             return _duration(key, value, place)
         case _:

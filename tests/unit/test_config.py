@@ -60,6 +60,8 @@ def test_without_a_file_everything_is_embedded(project: Path) -> None:
         online=StoreConfig("lmdb", (("path", ".grange/online"),)),
         registry=StoreConfig("sql", (("url", "sqlite:///.grange/registry.db"),)),
         lock_timeout=dt.timedelta(seconds=60),
+        leak_errors=(),
+        leak_ignore=(),
     )
 
 
@@ -82,6 +84,9 @@ def test_every_setting_is_read_from_the_file(project: Path) -> None:
         url = "postgresql://host/db"
         [locks]
         timeout = "5m"
+        [leaks]
+        errors = "all"
+        ignore = ["LEAK-102", "LEAK-103", "LEAK-102"]
         """,
     )
 
@@ -95,6 +100,8 @@ def test_every_setting_is_read_from_the_file(project: Path) -> None:
         online=StoreConfig("redis", (("hosts", ["a", "b"]), ("tls", True))),
         registry=StoreConfig("sql", (("url", "postgresql://host/db"),)),
         lock_timeout=dt.timedelta(minutes=5),
+        leak_errors=("all",),
+        leak_ignore=("LEAK-102", "LEAK-103"),
     )
     assert config.online.options == {"hosts": ["a", "b"], "tls": True}
 
@@ -188,6 +195,10 @@ def test_an_unknown_key_names_file_line_and_closest(
         ('[[online]]\ntype = "lmdb"', 1, "online", "[{'type': 'lmdb'}] (list)"),
         ("[online]\ntype = 3", 2, "online.type", "3 (int)"),
         ("[locks]\ntimeout = 60", 2, "locks.timeout", "60 (int)"),
+        ("[leaks]\nerrors = true", 2, "leaks.errors", "True (bool)"),
+        ('[leaks]\nerrors = ""', 2, "leaks.errors", "'' (str)"),
+        ("[leaks]\nignore = [102]", 2, "leaks.ignore", "[102] (list)"),
+        ('leaks = "all"', 1, "leaks", "'all' (str)"),
     ],
 )
 def test_a_value_of_another_type_names_file_line_key_and_value(
@@ -268,6 +279,8 @@ def test_the_origin_of_each_value_is_told(project: Path) -> None:
         ("registry.type", "sql", "default"),
         ("registry.url", "sqlite:///y.db", "argument"),
         ("locks.timeout", "1m", "default"),
+        ("leaks.errors", [], "default"),
+        ("leaks.ignore", [], "default"),
     ]
     assert {key: config.origin(key) for key, _, _ in config.items()} == {k: origin for k, _, origin in config.items()}
     with pytest.raises(ConfigError, match=r"no setting 'online.typ'") as caught:
@@ -318,7 +331,7 @@ def test_every_setting_has_a_variable(project: Path, setting: Any) -> None:
     config = load(project, environ={setting.variable: "7s"})
 
     value = {key: value for key, value, _ in config.items()}[setting.key]
-    assert value == (["7s"] if setting.kind == "list" else "7s")
+    assert value == (["7s"] if setting.kind in ("list", "codes") else "7s")
     assert config.origin(setting.key) == f"environment {setting.variable}"
 
 
@@ -365,6 +378,22 @@ def test_definitions_in_the_environment_are_separated_by_commas(
     project: Path, text: str, value: tuple[str, ...]
 ) -> None:
     assert load(project, environ={"GRANGE_DEFINITIONS": text}).definitions == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("all", ("all",)), ("LEAK-001, LEAK-102,", ("LEAK-001", "LEAK-102")), ('["LEAK-001"]', ("LEAK-001",))],
+)
+def test_codes_in_the_environment_are_separated_by_commas(project: Path, text: str, value: tuple[str, ...]) -> None:
+    config = load(project, 'leaks.errors = ["LEAK-101"]', environ={"GRANGE_LEAKS__ERRORS": text})
+
+    assert (config.leak_errors, config.leak_ignore) == (value, ())
+
+
+def test_codes_as_arguments_are_text_or_lists(project: Path) -> None:
+    config = load(project, overrides={"leaks": {"errors": "all"}, "leaks.ignore": ["LEAK-102"]})
+
+    assert (config.leak_errors, config.leak_ignore) == (("all",), ("LEAK-102",))
 
 
 @pytest.mark.parametrize(
