@@ -5,13 +5,16 @@ The tree is the path of the data:
     definitions   what users declare
     plan          definitions and a request become a plan, a value
     ports         what a backend must be
-    kernels       the as-of join over arrays
+    kernels       the as-of join and windows over arrays
     engines       run a plan: reference, polars, duckdb
     connectors    where a source's rows are
     offline       history                online    latest state per entity key
     registries    what was applied       serving   request to vector
     quality       expectations, statistics
+    deriving      SQL expressions over features and rows
     verbs, store  FeatureStore, where the parts meet
+    recipes       ready-made definitions
+    recipes       ready feature sets
     cli           the command line       testing   contract suites for backends, ours and yours
 
 Importing this package loads no driver: names are fetched when they are first used.
@@ -25,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from grange import recipes
+    from grange.definitions.aggregations import Calendar, Lag, Rolling, Rollup, Session
     from grange.definitions.entity import Entity
     from grange.definitions.expectations import (
         Expectation,
@@ -44,10 +49,11 @@ if TYPE_CHECKING:
     from grange.definitions.feature_view import FeatureView
     from grange.definitions.references import FeatureSelection, select
     from grange.definitions.sources import FileSource, PushSource, RequestSource, TableSource
-    from grange.errors import GrangeError
+    from grange.errors import GrangeError, LeakWarning
     from grange.store import FeatureStore
 
 _HOMES = {
+    "definitions.aggregations": ["Calendar", "Lag", "Rolling", "Rollup", "Session"],
     "definitions.entity": ["Entity"],
     "definitions.expectations": [
         "Expectation",
@@ -67,12 +73,15 @@ _HOMES = {
     "definitions.feature_view": ["FeatureView"],
     "definitions.references": ["FeatureSelection", "select"],
     "definitions.sources": ["FileSource", "PushSource", "RequestSource", "TableSource"],
-    "errors": ["GrangeError"],
+    "errors": ["GrangeError", "LeakWarning"],
     "store": ["FeatureStore"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_PACKAGES = ("recipes",)
+"""Reachable as they are: `gr.recipes.forecast_basic(...)`."""
 
 __all__ = [
+    "Calendar",
     "Entity",
     "Expectation",
     "FeatureGroup",
@@ -81,8 +90,13 @@ __all__ = [
     "FeatureView",
     "FileSource",
     "GrangeError",
+    "Lag",
+    "LeakWarning",
     "PushSource",
     "RequestSource",
+    "Rolling",
+    "Rollup",
+    "Session",
     "TableSource",
     "__version__",
     "between",
@@ -96,12 +110,15 @@ __all__ = [
     "matches",
     "not_null",
     "one_of",
+    "recipes",
     "select",
     "unique",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"grange.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'grange' has no attribute {name!r}")
     value = getattr(import_module(f"grange.{_HOME_OF[name]}"), name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from grange.config import Config, StoreConfig
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.serialize import Definition
-from grange.errors import RequestError, SourceError
+from grange.errors import LeakWarning, RequestError, SourceError
 from grange.ports.plugins import Port, create
 from grange.project import load_definitions
 from grange.types.time import Moment, to_micros, to_utc
@@ -24,6 +25,7 @@ from grange.verbs.progress import Report, silent
 if TYPE_CHECKING:
     from grange.frames import Rows
     from grange.ports.offline import Finding, VersionMeta
+    from grange.quality.leaks import LeakPolicy
     from grange.quality.statistics import ColumnStatistics
     from grange.serving.reader import OnlineFeatures
     from grange.verbs.apply import ApplyPlan
@@ -51,7 +53,7 @@ class FeatureStore:
     Safe to use from several threads. Use it as a context manager, or `close()` it.
 
     Raises:
-        ConfigError: the configuration is wrong.
+        ConfigError: the configuration is wrong; a code of a leak that does not exist.
     """
 
     def __init__(
@@ -77,6 +79,9 @@ class FeatureStore:
         self._checked = float("-inf")
         self._catalog: Catalog | None = None
         self._readers: Any = None
+        self._known_policy: LeakPolicy | None = None
+        if config.leak_errors or config.leak_ignore:
+            _ = self._leak_policy  # codes that do not exist are refused at once
 
     # definitions
 
@@ -101,10 +106,11 @@ class FeatureStore:
         Raises:
             DefinitionError: a definition contradicts itself, another one, or what is applied.
             SourceError: a schema is to be inferred and the source cannot be read.
+            LeakError: a leak of a feature view that the settings make an error.
         """
         from grange.verbs import apply
 
-        return apply.plan(self._parts, self._given(definitions), prune=prune)
+        return apply.plan(self._parts, self._given(definitions), prune=prune, policy=self._leak_policy)
 
     def apply(self, definitions: Iterable[Definition] | Definition | None = None, *, prune: bool = False) -> ApplyPlan:
         """Make definitions known, in one transaction. Applies of several processes come one after another.
@@ -113,7 +119,9 @@ class FeatureStore:
         """
         from grange.verbs import apply
 
-        done = apply.apply(self._parts, self._given(definitions), prune=prune, now=self._now())
+        done = apply.apply(
+            self._parts, self._given(definitions), prune=prune, policy=self._leak_policy, now=self._now()
+        )
         self._forget()
         return done
 
@@ -170,13 +178,12 @@ class FeatureStore:
             TransformError, SchemaError, ColumnTypeError, ExpectationError: nothing was written.
             StoreUnavailableError: history has the rows, the online store was not reached.
         """
-        from grange.frames import Rows
         from grange.verbs import push
 
         self._refresh()
-        groups = [group.name for group in push.targets(self.catalog, name)]
-        given = Rows.of(rows, what=f"rows pushed to {name!r}")
-        return push.push(self._parts, groups, given, current=self._current, now=self._now())
+        groups = push.targets(self.catalog, name)
+        given = push.given(groups, rows, what=f"rows pushed to {name!r}")
+        return push.push(self._parts, [group.name for group in groups], given, current=self._current, now=self._now())
 
     def get_historical_features(
         self,
@@ -212,13 +219,27 @@ class FeatureStore:
         Raises:
             UnknownFeatureViewError, UnknownFeatureGroupError, UnknownFeatureError, UnknownVersionError,
             MissingColumnError, KeyTypeError, NameCollisionError, UnknownBackendError.
+            LeakError: a leak that the settings make an error.
+
+        Warns:
+            LeakWarning: for each leak of severity `warning`; `leaks` of the result has the notices too.
         """
         from grange.verbs import history
 
         request = history.HistoryRequest(
-            event_time, _micros(start, "start"), _micros(end, "end"), as_known, engine, full_feature_names
+            event_time,
+            _micros(start, "start"),
+            _micros(end, "end"),
+            as_known,
+            engine,
+            full_feature_names,
+            self._leak_policy,
         )
-        return history.get_historical_features(self._parts, self.catalog, features, spine, request)
+        found = history.get_historical_features(self._parts, self.catalog, features, spine, request)
+        for leak in found.leaks:
+            if leak.severity == "warning":
+                warnings.warn(str(leak), LeakWarning, stacklevel=2)
+        return found
 
     def get_online_features(
         self,
@@ -284,8 +305,12 @@ class FeatureStore:
         start: Moment | None = None,
         end: Moment | None = None,
         limit: int | None = None,
+        events: bool = False,
     ) -> Rows:
         """A group's stored rows, in order of event time: a pinned version, or the latest with what was pushed since.
+
+        Of a group with aggregations these are its feature rows, as of each event or on the grid of its `interval`, as
+        they were materialized; with `events=True` they are its events, those pushed since among them.
 
         Time:
             `start <= event time < end`.
@@ -295,8 +320,17 @@ class FeatureStore:
         """
         from grange.verbs import look
 
-        bounds = {"start": _micros(start, "start"), "end": _micros(end, "end")}
-        return look.read(self._parts, self.catalog, group, version=version, columns=columns, limit=limit, **bounds)
+        return look.read(
+            self._parts,
+            self.catalog,
+            group,
+            version=version,
+            columns=columns,
+            start=_micros(start, "start"),
+            end=_micros(end, "end"),
+            limit=limit,
+            events=events,
+        )
 
     def statistics(
         self, group: str, *, version: str | None = None, columns: Sequence[str] | None = None
@@ -372,6 +406,19 @@ class FeatureStore:
 
     def __repr__(self) -> str:
         return f"FeatureStore({self.config.project!r} in {str(self.project)!r})"
+
+    @property
+    def _leak_policy(self) -> LeakPolicy:
+        """What the settings say of leaks. Made when it is first needed: opening a store loads no driver.
+
+        Raises:
+            ConfigError: there is no such code.
+        """
+        if self._known_policy is None:
+            from grange.quality.leaks import LeakPolicy
+
+            self._known_policy = LeakPolicy.of(self.config.leak_errors, self.config.leak_ignore)
+        return self._known_policy
 
     def _now(self) -> dt.datetime:
         return dt.datetime.now(dt.UTC)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.diff import DefinitionChange, compare, describe
 from grange.definitions.feature_group import FeatureGroup
-from grange.definitions.serialize import Data, Definition, fingerprint, to_data
+from grange.definitions.feature_view import FeatureView
+from grange.definitions.serialize import OPTIONAL, Data, Definition, fingerprint, to_data
 from grange.definitions.sources import FileSource, PushSource
+from grange.deriving.conditions import conditions
 from grange.errors import (
     ConflictError,
     DefinitionError,
@@ -27,6 +29,7 @@ from grange.plan.bind import check_defaults, check_view
 from grange.plan.materialize import sample_rows
 from grange.plan.nodes import Input, Limit, Node, Scan
 from grange.ports.registry import Change, Kind, Record, RegistryState
+from grange.quality.leaks import Leak, LeakPolicy, check_definitions, raise_or_return
 from grange.types import DataType, Schema
 from grange.types.names import EVENT_TIME
 from grange.types.schema import Column
@@ -48,6 +51,8 @@ class ApplyPlan:
     """The revision it starts from; after `apply`, the one it made."""
     kept: tuple[str, ...] = ()
     """Applied names that the given definitions do not mention; they stay unless pruned."""
+    leaks: tuple[Leak, ...] = ()
+    """Leaks of the feature views that are given or changed, by themselves or by a group that they take from."""
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -63,22 +68,35 @@ class ApplyPlan:
             "revision": self.revision,
             "changes": [change.to_dict() for change in self.changes],
             "kept": list(self.kept),
+            "leaks": [leak.to_dict() for leak in self.leaks],
         }
 
 
-def plan(parts: Parts, definitions: Sequence[Definition], *, prune: bool) -> ApplyPlan:
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What definitions come to, on top of one state of the registry."""
+
+    changes: tuple[Change, ...]
+    kept: tuple[str, ...]
+    leaks: tuple[Leak, ...]
+
+
+def plan(parts: Parts, definitions: Sequence[Definition], *, prune: bool, policy: LeakPolicy) -> ApplyPlan:
     """What applying definitions would change. Reads sources' schemas where they are to be inferred; changes nothing.
 
     Raises:
         DefinitionError and its kin: the definitions contradict themselves, each other or what is applied.
         SourceError, SchemaError: a schema is to be inferred and its source cannot be read.
+        LeakError: a leak that the policy makes an error.
     """
     state = parts.registry.state()
-    changes, kept = _prepare(parts, definitions, state, prune)
-    return ApplyPlan(tuple(_describe(change, state) for change in changes), state.revision, kept)
+    done = _prepare(parts, definitions, state, prune, policy)
+    return ApplyPlan(tuple(_describe(change, state) for change in done.changes), state.revision, done.kept, done.leaks)
 
 
-def apply(parts: Parts, definitions: Sequence[Definition], *, prune: bool, now: dt.datetime) -> ApplyPlan:
+def apply(
+    parts: Parts, definitions: Sequence[Definition], *, prune: bool, policy: LeakPolicy, now: dt.datetime
+) -> ApplyPlan:
     """Apply definitions in one transaction; on top of somebody else's apply, if one came between.
 
     Raises:
@@ -87,21 +105,21 @@ def apply(parts: Parts, definitions: Sequence[Definition], *, prune: bool, now: 
     """
     for attempt in range(_ATTEMPTS):
         state = parts.registry.state()
-        changes, kept = _prepare(parts, definitions, state, prune)
-        described = tuple(_describe(change, state) for change in changes)
-        if not changes:
+        done = _prepare(parts, definitions, state, prune, policy)
+        described = tuple(_describe(change, state) for change in done.changes)
+        if not done.changes:
             break
         try:
-            revision = parts.registry.commit(changes, expected_revision=state.revision, now=now)
+            revision = parts.registry.commit(done.changes, expected_revision=state.revision, now=now)
         except ConflictError:
             if attempt == _ATTEMPTS - 1:
                 raise
             continue
         parts.remember(definitions)
-        _remove_stored(parts, changes, state)
-        return ApplyPlan(described, revision, kept)
+        _remove_stored(parts, done.changes, state)
+        return ApplyPlan(described, revision, done.kept, done.leaks)
     parts.remember(definitions)
-    return ApplyPlan((), state.revision, kept)
+    return ApplyPlan((), state.revision, done.kept, done.leaks)
 
 
 def _remove_stored(parts: Parts, changes: Sequence[Change], state: RegistryState) -> None:
@@ -137,8 +155,8 @@ def remove(parts: Parts, kind: Kind, name: str, *, now: dt.datetime) -> int:
 
 
 def _prepare(
-    parts: Parts, definitions: Sequence[Definition], state: RegistryState, prune: bool
-) -> tuple[list[Change], tuple[str, ...]]:
+    parts: Parts, definitions: Sequence[Definition], state: RegistryState, prune: bool, policy: LeakPolicy
+) -> _Prepared:
     given = Catalog.of(definitions)
     records = {(record.kind, record.name): record for record in state.records}
     resolved: dict[str, FeatureGroup] = {}
@@ -171,10 +189,29 @@ def _prepare(
             changes.append(Change("create", record.kind, record.name, record))
         elif known.fingerprint != record.fingerprint or fingerprint(_shown(known.definition)) != known.fingerprint:
             changes.append(Change("update", record.kind, record.name, record))
+    changed = {*given.views, *(change.name for change in changes if change.kind != "entity")}
+    leaks = raise_or_return(check_definitions(after, _affected(after, changed)), policy)
     if prune:
         changes += [Change("delete", kind, name, None) for kind, name in absent]
-        return changes, ()
-    return changes, tuple(name for _, name in absent)
+        return _Prepared(tuple(changes), (), leaks)
+    return _Prepared(tuple(changes), tuple(name for _, name in absent), leaks)
+
+
+def _affected(catalog: Catalog, changed: set[str]) -> list[str]:
+    """The views that are among the changed names, or take from one of them, in the catalog's order."""
+    return [
+        name
+        for name, view in catalog.views.items()
+        if name in changed or not changed.isdisjoint(_sources(catalog, view))
+    ]
+
+
+def _sources(catalog: Catalog, view: FeatureView) -> Iterator[str]:
+    """The groups and views that a view takes from, those of its views too."""
+    for selection in (*view.features, *view.label_features):
+        yield selection.source
+        if selection.source in catalog.views:
+            yield from _sources(catalog, catalog.views[selection.source])
 
 
 def _absent(given: Catalog, applied: Catalog) -> list[tuple[Kind, str]]:
@@ -192,7 +229,7 @@ def _describe(change: Change, state: RegistryState) -> DefinitionChange:
             lines = describe(change.kind, new)
         else:
             old = next(r.definition for r in state.records if (r.kind, r.name) == (change.kind, change.name))
-            damaged = not set(new) <= set(old)
+            damaged = not set(new) - OPTIONAL <= set(old)
             lines = ("what was stored of it could not be read",) if damaged else compare(_shown(old), new)
     return DefinitionChange(change.action, change.kind, change.name, lines)
 
@@ -202,7 +239,10 @@ def _shown(data: Data) -> Data:
 
 
 def _declared(group: FeatureGroup) -> str:
-    """Hash of what decides a group's schema: as long as it is the same, the schema stays as it was fixed."""
+    """Hash of what decides the schema of a group's rows: as long as it is the same, the schema stays as it was fixed.
+
+    Aggregations are not among it: they are features of the rows, whatever those are.
+    """
     data = to_data(group)
     return fingerprint({key: data[key] for key in ("entities", "source", "transform", "schema")})
 
@@ -258,6 +298,8 @@ def _fix_raw_types(parts: Parts, group: FeatureGroup, raw: Node, inputs: Mapping
         source.path,
         event_time=source.event_time,
         created_time=source.created_time,
+        event_id=source.event_id,
+        retracted=source.retracted,
         format=source.format,
         schema=Schema(columns),
         separator=source.separator,
@@ -340,6 +382,7 @@ def _check_group(group: FeatureGroup) -> None:
                 try_="cast it to an integer or a string in the transform",
             )
     columns = group.schema.names
+    _check_events(group, what)
     if not group.features():
         raise SchemaError(f"{what} has no features besides its keys and times", found=", ".join(columns))
     for column, _ in group.expectations:
@@ -350,6 +393,39 @@ def _check_group(group: FeatureGroup) -> None:
                 closest=closest_names(column, columns),
             )
     check_defaults(group)
+
+
+def _check_events(group: FeatureGroup, what: str) -> None:
+    """Check what aggregations need of the rows: their columns, filters, and what identifies events.
+
+    Raises:
+        SchemaError, DefinitionError: names the column, with the closest ones.
+    """
+    for column, role in ((group.event_id, "event_id"), (group.retracted, "retracted")):
+        if column is not None and column not in group.schema:
+            raise SchemaError(
+                f"{what}: its rows have no {column!r}, the {role} of its source",
+                found=", ".join(group.schema.names),
+                closest=closest_names(column, group.schema.names),
+                try_="keep the column in the transform",
+            )
+    if group.retracted is not None and group.schema[group.retracted].kind != "boolean":
+        raise SchemaError(f"{what}: retracted={group.retracted!r} is {group.schema[group.retracted]}, not boolean")
+    if group.event_id is not None and group.schema[group.event_id].key_family is None:
+        raise SchemaError(
+            f"{what}: event_id={group.event_id!r} is {group.schema[group.event_id]}, which has no dependable equality",
+            try_="cast it to an integer or a string in the transform",
+        )
+    for item in group.aggregates():
+        if item.function.about.tally == "time":
+            from grange.kernels.calendar import check_calendar
+
+            check_calendar(item.function, what=what)
+    filters = list(dict.fromkeys(item.filter for item in group.aggregates() if item.filter is not None))
+    if filters:
+        from grange.types.arrow import empty
+
+        conditions(Rows(arrow=empty(group.schema)), filters)
 
 
 def _check_pushed(parts: Parts, group: FeatureGroup) -> None:

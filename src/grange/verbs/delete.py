@@ -7,6 +7,7 @@ import datetime as dt
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
 from grange.errors import CorruptStoreError, InUseError, NotFoundError, UnknownVersionError, closest_names
+from grange.plan.nodes import Order
 from grange.ports.registry import Run
 from grange.verbs.apply import refuse_if_used, remove, remove_rows, users_of
 from grange.verbs.materialize import load_online
@@ -69,10 +70,12 @@ def _serve_what_is_left(parts: Parts, group: FeatureGroup, now: dt.datetime) -> 
         return
     meta = snapshot.meta
     stored = group.with_(schema=meta.schema)
-    if (meta.entity_keys, meta.event_time) != (group.join_keys, group.event_time):
-        parts.online.drop(group.key_space, group.name)  # of another key or time: not what this group serves
+    needs = {column for item in group.aggregates() for column in item.columns}
+    if (meta.entity_keys, meta.event_time) != (group.join_keys, group.event_time) or needs - {*meta.schema.names}:
+        parts.online.drop(group.key_space, group.name)  # of another key, time or columns: not what this group serves
         return
-    loaded = load_online(parts, stored, parts.engine().run(snapshot.rows, {}), engine=None, now=now)
+    rows = parts.engine().run(Order(snapshot.rows, meta.event_time, meta.created_time), {})
+    loaded = load_online(parts, stored, rows, engine=None, now=now)
     parts.record(Run(group.name, meta.version, "load", now, now, meta.row_count, {"online_rows": loaded}))
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grange.definitions.catalog import Catalog
+from grange.definitions.feature_group import FeatureGroup
+from grange.definitions.feature_view import FeatureView
 from grange.definitions.sources import FileSource
 from grange.errors import (
     ColumnTypeError,
@@ -17,20 +20,24 @@ from grange.errors import (
     MissingColumnError,
     NameCollisionError,
     RequestError,
+    SchemaError,
     UnknownVersionError,
     closest_names,
 )
 from grange.frames import Rows
-from grange.plan.bind import BoundFeature, Layout, Request, bind, key_columns, resolve
+from grange.plan.bind import BoundFeature, Layout, Request, bind, bind_derived, key_columns, resolve
 from grange.plan.explain import explain
-from grange.plan.history import SPINE, SPINE_TIME, plan_history, plan_spine, spine_column
-from grange.plan.nodes import Node, Plan
+from grange.plan.history import SPINE, SPINE_TIME, plan_history, plan_spine, spine_column, watched
+from grange.plan.nodes import Derived, Node, Plan, PointInTimeJoin
+from grange.ports.engine import Engine
 from grange.ports.offline import Snapshot, VersionMeta
+from grange.quality.leaks import TRAINING_CODES, History, Leak, LeakPolicy, check_history, raise_or_return
 from grange.transforming import query_sql
-from grange.types import DataType
+from grange.types import DataType, Schema
 from grange.types.names import EVENT_TIME
 from grange.types.schema import Column
 from grange.verbs.parts import Parts
+from grange.windowing import filter_columns
 
 if TYPE_CHECKING:
     import polars as pl
@@ -116,19 +123,30 @@ def _is_pandas(frame: Any) -> bool:
 class HistoricalFeatures:
     """A spine with features beside it: one row per spine row, in its order, the spine's columns untouched (PIT-1)."""
 
-    __slots__ = ("_features", "_spine", "event_time", "feature_names", "plan", "versions")
+    __slots__ = ("_features", "_spine", "event_time", "feature_names", "leaks", "plan", "versions")
 
-    def __init__(self, spine: Spine, features: Rows, plan: Plan, *, event_time: str, versions: dict[str, str]) -> None:
+    def __init__(
+        self,
+        spine: Spine,
+        features: Rows,
+        plan: Plan,
+        *,
+        event_time: str,
+        versions: dict[str, str],
+        leaks: tuple[Leak, ...] = (),
+    ) -> None:
         self._spine = spine
         self._features = features
         self.plan = plan
-        """What the engine ran."""
+        """What the engine was asked, but for what the leak check looks at."""
         self.event_time = event_time
         """The spine's time column."""
         self.feature_names = tuple(features.column_names)
         """The feature columns, in order."""
         self.versions = versions
         """By feature group, the version that was read."""
+        self.leaks = leaks
+        """Values that would not be there at prediction time, as far as can be told."""
 
     def __len__(self) -> int:
         return len(self._spine)
@@ -178,6 +196,7 @@ class HistoryRequest:
     as_known: bool
     engine: str | None
     full_feature_names: bool
+    leaks: LeakPolicy
 
 
 def get_historical_features(
@@ -187,7 +206,12 @@ def get_historical_features(
     engine = parts.engine(request.engine)
     asked = resolve(catalog, features)
     stored = _stored(parts, catalog, asked)
-    layouts = {key: layout_of(snapshot.meta) for key, snapshot in stored.items()}
+    layouts = {
+        (name, version): layout_of(snapshot.meta)
+        if version is not None
+        else current_layout(catalog.group(name), snapshot.meta)
+        for (name, version), snapshot in stored.items()
+    }
     bound = bind(catalog, asked, layouts, labels=True, full_feature_names=request.full_feature_names)
     if spine is None:
         rows, time = _made_spine(parts, asked, bound, stored, request)
@@ -206,10 +230,145 @@ def get_historical_features(
         key: (snapshot.meta.version, snapshot.rows) for key, snapshot in stored.items()
     }
     plan = plan_history(bound, nodes, as_known=request.as_known)
-    handed_in = _engine_spine(rows, bound, time)
-    result = engine.run(plan.root, {SPINE: handed_in})
+    handed_in, naive = _engine_spine(rows, bound, time)
+    join = _Join(
+        asked=asked,
+        bound=bound,
+        view=_view(catalog, features),
+        spine=rows,
+        handed_in=handed_in,
+        naive=naive if spine is not None else None,
+        made_of=asked.selections[0].source if spine is None else None,
+    )
+    leaks: tuple[Leak, ...] = ()
+    if request.leaks.ignore >= TRAINING_CODES:
+        result = join.beside(engine.run(plan.root, {SPINE: handed_in}))
+    else:
+        result, leaks = _checked(join, plan, engine, request)
     versions = {group: snapshot.meta.version for (group, _), snapshot in stored.items()}
-    return HistoricalFeatures(rows, result, plan, event_time=time, versions=versions)
+    return HistoricalFeatures(rows, result, plan, event_time=time, versions=versions, leaks=leaks)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Join:
+    """What is joined onto what."""
+
+    asked: Request
+    bound: Sequence[BoundFeature]
+    view: FeatureView | None
+    """What was asked for, where that is a view; a list does not say what its labels are."""
+    spine: Spine
+    handed_in: Rows
+    """The spine as the engine sees it."""
+    naive: bool | None
+    """Whether the given spine's times have no zone; None where that cannot be told."""
+    made_of: str | None
+    """The group that the spine was made of, if none was given."""
+
+    def beside(self, found: Rows) -> Rows:
+        """What the engine found, with what is derived of it."""
+        return with_derived(found, self.spine, bind_derived(self.asked, self.bound))
+
+
+def _view(catalog: Catalog, features: Any) -> FeatureView | None:
+    view = catalog.views.get(features) if isinstance(features, str) else features
+    return view if isinstance(view, FeatureView) else None
+
+
+def _checked(join: _Join, plan: Plan, engine: Engine, request: HistoryRequest) -> tuple[Rows, tuple[Leak, ...]]:
+    """What a plan asks for, and its leaks. What they are told by is a by-product of the same run.
+
+    Raises:
+        LeakError: the policy makes one of them an error.
+    """
+    joined = [item.name for item in join.bound if item.selection in join.asked.labels]
+    brought = _brought_labels(join.view, join.spine) if join.view is not None else []
+    # the rows of a made spine are events of its group by construction (PIT-8)
+    features = [item for item in join.bound if item.name not in joined and item.group.name != join.made_of]
+    wider, sights = watched(plan, [item.name for item in features], created=bool(joined or brought))
+    seen = engine.run(wider.root, {SPINE: join.handed_in})
+    values = join.beside(_asked_for(plan, seen) if sights else seen)
+    history = History(
+        features=features,
+        sights=sights,
+        spine=join.handed_in,
+        seen=seen,
+        values=values,
+        labels=[*((values, name) for name in joined), *brought],
+        naive=join.naive,
+        as_known=request.as_known,
+        view=None if join.view is None else join.view.name,
+    )
+    return values, raise_or_return(check_history(history), request.leaks, asked_by=join.asked.name)
+
+
+def _brought_labels(view: FeatureView, rows: Spine) -> list[tuple[Rows, str]]:
+    """The labels of a view that the spine brings, each with rows that have it.
+
+    One whose values have no type that a feature could have is nothing to compare features with: it stays what it is in
+    the spine (PIT-1), and is no error.
+    """
+    labels = []
+    for name in view.spine_labels:
+        if name in rows.column_names:
+            with suppress(ColumnTypeError, SchemaError):
+                labels.append((_canonical(rows.take([name])), name))
+    return labels
+
+
+def _canonical(rows: Rows) -> Rows:
+    """Rows in types that Polars has.
+
+    Raises:
+        SchemaError, ColumnTypeError: a type or a value that no feature could have.
+    """
+    if rows.is_polars:
+        return rows
+    import pyarrow as pa
+
+    from grange.types.arrow import conform_column, from_arrow_type
+
+    columns = {}
+    for field, values in zip(rows.arrow.schema, rows.arrow.columns, strict=True):
+        dtype = from_arrow_type(field.type)
+        columns[field.name] = (
+            values if dtype is None else conform_column(values, Column(field.name, dtype), what="a label")
+        )
+    return Rows(arrow=pa.table(columns))
+
+
+def _asked_for(plan: Plan, found: Rows) -> Rows:
+    """What a plan asks for, of what a wider one found."""
+    assert isinstance(plan.root, PointInTimeJoin), "what plan_history makes"
+    return found.select(output.name for join in plan.root.joins for output in join.outputs)
+
+
+def with_derived(features: Rows, spine: Spine, derived: Sequence[Derived]) -> Rows:
+    """Features with those beside them that are expressions over them and the request columns of the spine."""
+    if not derived:
+        return features
+    import pyarrow as pa
+
+    from grange.deriving.tables import evaluate_table
+    from grange.types.arrow import conform_column
+
+    table = features.arrow
+    own = {item.name for item in derived}
+    inputs = {column: (name, dtype) for item in derived for column, name, dtype in item.inputs if name not in own}
+    schema = Schema.of((column, dtype) for column, (_, dtype) in inputs.items())
+    columns = {
+        column: conform_column(
+            table.column(name) if name in table.column_names else spine.take([name]).arrow.column(0),
+            Column(column, dtype),
+            what=f"input {column!r} of derived features",
+        )
+        for column, (name, dtype) in inputs.items()
+    }
+    source = pa.table(columns) if columns else pa.table({"rows": pa.nulls(table.num_rows)}).select([])
+    made = evaluate_table({item.name: item.expression for item in derived}, source, schema)
+    for item in derived:
+        table = table.append_column(item.name, made.column(item.name))
+    return Rows(arrow=table)
 
 
 def _stored(parts: Parts, catalog: Catalog, asked: Request) -> dict[tuple[str, str | None], Snapshot]:
@@ -234,7 +393,35 @@ def _stored(parts: Parts, catalog: Catalog, asked: Request) -> dict[tuple[str, s
 
 def layout_of(meta: VersionMeta) -> Layout:
     """How a version's rows lie, whatever the group's definition says by now."""
-    return Layout(meta.schema, meta.entity_keys, meta.event_time, meta.created_time)
+    return Layout(
+        meta.schema,
+        meta.entity_keys,
+        meta.event_time,
+        meta.created_time,
+        meta.aggregates,
+        meta.event_id,
+        meta.retracted,
+        meta.ttl,
+    )
+
+
+def current_layout(group: FeatureGroup, meta: VersionMeta) -> Layout:
+    """How a group's latest rows lie, with its aggregations as they are defined now.
+
+    Windows are computed when they are read, from events that say nothing of them: a changed definition holds at once,
+    offline and online. What it needs and the stored events lack is left out, until they are materialized with it.
+    """
+    stored = layout_of(meta)
+    if not (group.aggregations and meta.aggregates):
+        return stored
+    identity = [column for column in (group.event_id, group.retracted) if column is not None]
+    if any(column not in meta.schema for column in identity):
+        return stored
+    needs = {item: (*item.columns, *filter_columns(item)) for item in group.aggregates()}
+    same = {column.name for column in meta.schema if column.dtype == group.schema.get(column.name)}
+    there = tuple(item for item, columns in needs.items() if same.issuperset(columns))
+    now = Layout.of(group)
+    return replace(stored, aggregates=there, event_id=now.event_id, retracted=now.retracted, ttl=now.ttl)
 
 
 def _made_spine(
@@ -252,7 +439,7 @@ def _made_spine(
     """
     first = asked.selections[0]
     snapshot = stored[first.source, first.version]
-    layout = layout_of(snapshot.meta)
+    layout = next(item.layout for item in bound if item.group.name == first.source)
     if layout.event_time == EVENT_TIME:
         raise RequestError(
             f"a spine is needed: feature group {first.source!r} has no event times to make one of",
@@ -340,8 +527,9 @@ def _check_requests(rows: Spine, asked: Request) -> None:
         conform_column(rows.take([column.name]).arrow.column(0), column, what="request data in the spine")
 
 
-def _engine_spine(rows: Spine, bound: Sequence[BoundFeature], time: str) -> Rows:
-    """What the engine sees of a spine: each key column in the types of the groups it joins, and the time in UTC."""
+def _engine_spine(rows: Spine, bound: Sequence[BoundFeature], time: str) -> tuple[Rows, bool | None]:
+    """What the engine sees of a spine: each key column in the types of the groups it joins, and the time in UTC.
+    And whether its times had no zone; None where they are texts or dates, of which that cannot be told."""
     import pyarrow as pa
 
     from grange.types.arrow import conform_column
@@ -364,8 +552,9 @@ def _engine_spine(rows: Spine, bound: Sequence[BoundFeature], time: str) -> Rows
             if name not in columns:
                 columns[name] = spine_key(table.column(column), dtype, column=column, group=group)
     clock = Column(time, DataType("datetime"))
-    columns[SPINE_TIME] = conform_column(table.column(time), clock, what="the spine")
-    return Rows(arrow=pa.table(columns))
+    given = table.column(time)
+    columns[SPINE_TIME] = conform_column(given, clock, what="the spine")
+    return Rows(arrow=pa.table(columns)), given.type.tz is None if pa.types.is_timestamp(given.type) else None
 
 
 def spine_key(values: pa.ChunkedArray, dtype: DataType, *, column: str, group: str) -> pa.ChunkedArray:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from grange.definitions.catalog import Catalog
+from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.serialize import to_data
 from grange.errors import NotFoundError, RequestError, UnknownFeatureError, UnknownVersionError, closest_names
 from grange.frames import Rows
 from grange.plan.nodes import Between, Limit, Node, Order
+from grange.ports.online import GroupInfo
 from grange.quality.statistics import ColumnStatistics, statistics
+from grange.types.aggregates import Window
 from grange.types.time import isoformat
 from grange.verbs.apply import users_of
 from grange.verbs.parts import Parts
@@ -26,13 +29,21 @@ def read(
     start: int | None,
     end: int | None,
     limit: int | None,
+    events: bool = False,
 ) -> Rows:
     """A group's stored rows in event-time order, without the sequence. See `FeatureStore.read`."""
     if limit is not None and limit < 0:
         raise RequestError(f"limit must be zero or more, got {limit}", try_="leave it out for all rows")
     catalog.group(group)
     snapshot = parts.offline.snapshot(group, version)
-    stored = snapshot.meta.schema.names
+    meta = snapshot.meta
+    features = snapshot.features if meta.aggregates and not events else None
+    if events and not meta.aggregates:
+        raise RequestError(
+            f"feature group {group!r} has no aggregations, so its rows are its features",
+            try_="leave events=True out",
+        )
+    stored = meta.schema.names if features is None else meta.feature_schema.names
     wanted = list(stored if columns is None else columns)
     for column in wanted:
         if column not in stored:
@@ -42,9 +53,9 @@ def read(
                 closest=closest_names(column, stored),
                 try_=f"grange fg features {group}",
             )
-    node: Node = snapshot.rows
+    node: Node = snapshot.rows if features is None else features
     # times as the version has them, which the definition of today may have elsewhere
-    if snapshot.pending:
+    if snapshot.pending and features is None:
         node = Order(node, snapshot.meta.event_time, snapshot.meta.created_time)
     if start is not None or end is not None:
         node = Between(node, snapshot.meta.event_time, start, end)
@@ -89,6 +100,8 @@ def _inspect_group(parts: Parts, catalog: Catalog, name: str, version: str | Non
     data["event_time"] = None if group.is_timeless else group.event_time
     data["created_time"] = group.created_time
     data["features"] = group.features().to_list()
+    if group.aggregations:
+        data["aggregates"] = [item.to_data() for item in group.aggregates()]
     data["feature_views"] = list(users_of(catalog, name))
     data["versions"] = list(parts.offline.versions(name))
     try:
@@ -101,7 +114,7 @@ def _inspect_group(parts: Parts, catalog: Catalog, name: str, version: str | Non
         data["stored"] = snapshot.meta.to_dict()
         data["pending_rows"] = snapshot.pending
     data["online_state"] = [
-        {"key_space": info.key_space, "rows": info.rows, "bytes": info.bytes}
+        _online_state(parts, group, info)
         for info in (parts.online.info() if group.online else ())
         if info.group == name
     ]
@@ -116,3 +129,29 @@ def _inspect_group(parts: Parts, catalog: Catalog, name: str, version: str | Non
         for run in parts.registry.runs(name, limit=5)
     ]
     return data
+
+
+_FOR_EVER = "ever: a lifetime window, a session, or a filtered lag or window of rows, and no ttl"
+
+
+def _online_state(parts: Parts, group: FeatureGroup, info: GroupInfo) -> dict[str, Any]:
+    """What the online store holds of a group; of one with aggregations, how large an entity key's state is."""
+    state: dict[str, Any] = {"key_space": info.key_space, "rows": info.rows, "bytes": info.bytes}
+    if not group.aggregations:
+        return state
+    from grange.serving.windows import describe
+    from grange.verbs.windows import state_spec
+
+    head = parts.online.read_cells(info.key_space, info.group, describe)
+    if head is None:
+        return state
+    spec = state_spec(group)
+    bound = None if spec.horizon is None else str(Window("time", spec.horizon + spec.grace))
+    return state | {
+        "rows": head.keys,
+        "cells": head.cells,
+        "bytes_per_key": round(head.bytes_per_key),
+        "largest_key_bytes": head.largest,
+        "events_are_kept_for": bound
+        or "ever: a lifetime window, a session, or a filtered lag or window of rows, and no ttl",
+    }

@@ -22,15 +22,17 @@ from grange.errors import (
 from grange.frames import Rows
 from grange.plan.materialize import STORED, plan_latest, plan_materialize
 from grange.plan.nodes import Plan
-from grange.ports.offline import PUSHED_FROM, VersionMeta
+from grange.ports.offline import NO_FEATURES, PUSHED_FROM, VersionMeta
 from grange.ports.registry import Run
 from grange.quality.expectations import Outcome, evaluate
 from grange.serving.layouts import layout_of
 from grange.serving.load import batches
+from grange.types.durations import to_micros as to_length
 from grange.types.names import SEQUENCE
 from grange.types.time import to_micros
 from grange.verbs.parts import Parts
 from grange.verbs.progress import Progress, Report
+from grange.verbs.windows import feature_rows, load_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +148,22 @@ def plan_of(parts: Parts, group: FeatureGroup, request: MaterializeRequest) -> t
     return plan, inputs
 
 
+def _feature_rows(
+    parts: Parts, group: FeatureGroup, events: Rows, request: MaterializeRequest
+) -> Callable[[], Rows] | None:
+    """What computes the feature rows of a group with aggregations; None for any other."""
+    if not group.aggregations:
+        return None
+    return lambda: feature_rows(group, events, parts.engine(request.engine))
+
+
 def load_online(parts: Parts, group: FeatureGroup, stored: Rows, *, engine: str | None, now: dt.datetime) -> int:
     """Replace a group's online state by its newest rows that are true at `now`; returns the entity keys loaded.
 
     The caller holds the group's lock, so that no push comes in between.
     """
+    if group.aggregations:
+        return load_windows(parts, group, stored, now=now)
     latest = parts.engine(engine).run(plan_latest(group, now=to_micros(now)), {STORED: stored})
     columns = group.features()
     loaded = batches(
@@ -165,20 +178,35 @@ def load_online(parts: Parts, group: FeatureGroup, stored: Rows, *, engine: str 
 
 def draft_of(group: FeatureGroup, *, source: str) -> VersionMeta:
     """The metadata of a group's next version, still without number and content."""
-    return VersionMeta(
+    aggregates = group.aggregates()
+    draft = VersionMeta(
         name=group.name,
         version="",
         schema=group.schema,
         entity_keys=group.join_keys,
         event_time=group.event_time,
         created_time=group.created_time,
-        schema_hash=schema_hash(group.schema),
         config_hash=config_hash(
-            entity_keys=group.join_keys, event_time=group.event_time, created_time=group.created_time
+            entity_keys=group.join_keys,
+            event_time=group.event_time,
+            created_time=group.created_time,
+            interval=group.interval,
+            aggregates=aggregates,
+            event_id=group.event_id,
+            retracted=group.retracted,
+            ttl=group.ttl if aggregates else None,
+            fill_gaps=group.fill_gaps,
         ),
         code_hash="" if group.transform is None else group.transform.code_hash,
         source=source,
+        features=group.features() if aggregates else NO_FEATURES,
+        aggregates=aggregates,
+        event_id=group.event_id,
+        retracted=group.retracted,
+        interval=None if group.interval is None else to_length(group.interval),
+        ttl=None if group.ttl is None or not aggregates else to_length(group.ttl),
     )
+    return draft.with_(schema_hash=schema_hash(draft.outputs))
 
 
 def check(group: FeatureGroup, rows: Rows) -> Outcome:
@@ -217,7 +245,7 @@ def _materialize(
         )
     tell("write", len(kept))
     draft = _filled(parts, group, kept, outcome).with_(version=request.version or "")
-    meta = parts.offline.publish(draft, kept, now=now)
+    meta = parts.offline.publish(draft, kept, now=now, feature_rows=_feature_rows(parts, group, kept, request))
     new = before is None or before.version != meta.version
     dropped = len(outcome.quarantine)
     if new and dropped:  # the same rows again would be the same quarantine again

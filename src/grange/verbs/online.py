@@ -10,13 +10,15 @@ from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.feature_view import FeatureView
 from grange.definitions.references import as_selection
 from grange.errors import StoreUnavailableError, UnknownVersionError, UnsupportedError, closest_names
-from grange.plan.bind import Layout, Request, bind, resolve
+from grange.plan.bind import Layout, Request, bind, bind_derived, resolve
 from grange.plan.nodes import ReadPlan
 from grange.plan.read import plan_read
 from grange.ports.registry import Run
 from grange.serving.reader import OnlineReader
 from grange.types import Schema
+from grange.verbs.history import current_layout, layout_of
 from grange.verbs.parts import Parts
+from grange.verbs.windows import is_behind
 
 Pins = tuple[tuple[str, str], ...]
 """(group, version) of the versions that a request pins."""
@@ -118,11 +120,9 @@ def _plan(parts: Parts, catalog: Catalog, asked: Request, *, full_feature_names:
     pins = _pins(asked)
     check_pins(parts, pins)
     metas = {pin: parts.offline.meta(*pin) for pin in pins}
-    stored: dict[tuple[str, str | None], Layout] = {
-        pin: Layout(meta.schema, meta.entity_keys, meta.event_time, meta.created_time) for pin, meta in metas.items()
-    }
+    stored: dict[tuple[str, str | None], Layout] = {pin: layout_of(meta) for pin, meta in metas.items()}
     bound = bind(catalog, asked, stored, labels=False, full_feature_names=full_feature_names)
-    return plan_read(asked, bound, store=parts.online_name)
+    return plan_read(asked, bound, derived=bind_derived(asked, bound), store=parts.online_name)
 
 
 def _pins(asked: Request) -> Pins:
@@ -151,13 +151,20 @@ def _check_loaded(parts: Parts, groups: Sequence[FeatureGroup], latest: Collecti
     except StoreUnavailableError:
         return  # an outage is told by the read, as the view's policy has it (ONL-6)
     for group in groups:
-        if not parts.offline.versions(group.name):
+        if not parts.offline.versions(group.name) and not group.aggregations:
             continue
         if (group.key_space, group.name) in held:
-            if group.name in latest:  # a pinned version is read with its own columns
-                _check_types(group, parts.offline.meta(group.name).schema)
+            # a pinned version is read with its own columns
+            if group.name in latest and parts.offline.versions(group.name):
+                _check_types(group, current_layout(group, parts.offline.meta(group.name)).features)
+            if group.aggregations and is_behind(parts, group):
+                raise UnsupportedError(
+                    f"feature group {group.name!r} was pushed to, and its online state lacks a part of that",
+                    found="pushes while it was not served online, or one that was cut off",
+                    try_=f"grange materialize {group.name}",
+                )
             continue
-        if not parts.offline.meta(group.name).row_count:
+        if not parts.offline.versions(group.name) or not parts.offline.meta(group.name).row_count:
             continue
         run = _last_load(parts, group.name)
         if run is None or run.details["online_rows"]:

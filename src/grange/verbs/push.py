@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
+from grange.definitions.sources import raw_schema
 from grange.errors import RequestError, StoreUnavailableError, UnknownFeatureGroupError, closest_names
 from grange.frames import Rows
 from grange.plan.materialize import feature_rows
@@ -18,9 +19,12 @@ from grange.ports.registry import Run
 from grange.quality.expectations import Outcome
 from grange.serving.layouts import layout_of
 from grange.serving.load import push_batch
+from grange.types import DataType, Schema
 from grange.types.time import to_micros
 from grange.verbs.materialize import check, draft_of, warnings_of
 from grange.verbs.parts import SOURCE, Parts
+from grange.verbs.poison import Screened, readable, screen
+from grange.verbs.windows import write_windows
 
 CLOCK_TOLERANCE: Final = dt.timedelta(seconds=5)
 """How far a pushed row may be dated after this machine's clock and still be written online at once."""
@@ -68,11 +72,43 @@ def targets(catalog: Catalog, name: str) -> tuple[FeatureGroup, ...]:
     return readers
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Rows as they were pushed."""
+
+    rows: Rows
+    aside: Rows | None = None
+    """Those that no table could take in, as text with `__reasons`."""
+
+
+def given(groups: Sequence[FeatureGroup], rows: Any, *, what: str) -> Given:
+    """Pushed rows as a table. Where all groups have aggregations, rows that are of other types are set aside.
+
+    Raises:
+        RequestError, ColumnTypeError: the rows are no table.
+    """
+    if all(group.aggregations for group in groups):
+        return Given(*readable(rows, _raw_types(groups), what=what))
+    return Given(Rows.of(rows, what=what))
+
+
+def _raw_types(groups: Sequence[FeatureGroup]) -> Schema:
+    """What is known of the types of pushed columns: what the source says, else a group that takes them as they are."""
+    found: dict[str, DataType] = {}
+    for group in groups:
+        if group.transform is None:
+            found |= {column.name: column.dtype for column in group.schema}
+        found |= raw_schema(group.source)
+    return Schema.of(found)
+
+
 def push(
-    parts: Parts, groups: Sequence[str], rows: Rows, *, current: Callable[[str], FeatureGroup], now: dt.datetime
+    parts: Parts, groups: Sequence[str], pushed: Given, *, current: Callable[[str], FeatureGroup], now: dt.datetime
 ) -> Pushed:
     """Store raw rows: each group's transform is run on them, its types and expectations checked, then both stores
     written while all the groups are locked, history first: what is online is always in history too.
+
+    Of groups with aggregations, rows that are no events go to quarantine with their reason (`grange.verbs.poison`).
 
     Nothing is written anywhere unless the rows fit every group and every group could be locked.
 
@@ -80,22 +116,23 @@ def push(
         TransformError, SchemaError, ColumnTypeError, ExpectationError, ConflictError: nothing was written.
         StoreUnavailableError: says which groups' rows are in history; pushing them again would store them twice.
     """
-    if not len(rows):
+    if not len(pushed.rows):
         return Pushed(tuple((group, 0, 0 if current(group).online else None) for group in groups))
     with contextlib.ExitStack() as locks:
         for group in sorted(groups):  # always in the same order, so that two pushes cannot wait for each other
             locks.enter_context(parts.offline.lock(group, timeout=parts.lock_timeout))
-        prepared = [_prepare(parts, current(group), rows) for group in groups]
+        prepared = [_prepare(parts, current(group), pushed, now) for group in groups]
         for item in prepared:
-            if len(item.outcome.quarantine):
-                parts.offline.quarantine(item.group.name, item.outcome.quarantine, now=now)
+            for rows in item.aside:
+                parts.offline.quarantine(item.group.name, rows, now=now)
         stored: list[str] = []
+        first: dict[str, int] = {}
         try:
             for item in prepared:
                 if len(item.kept):
-                    parts.offline.append(draft_of(item.group, source="push"), item.kept)
+                    first[item.group.name] = parts.offline.append(draft_of(item.group, source="push"), item.kept)
                 stored.append(item.group.name)
-            online = [_write_online(parts, item.group, item.kept, now) for item in prepared]
+            online = [_write_online(parts, item, first.get(item.group.name, 0), now) for item in prepared]
         except StoreUnavailableError as error:
             error.retry = error.retry and not stored
             if stored:
@@ -117,7 +154,7 @@ def push(
         warnings += parts.record(Run(item.group.name, "", "push", now, now, len(item.kept)))
     return Pushed(
         tuple((item.group.name, len(item.kept), taken) for item, (taken, _) in zip(prepared, online, strict=True)),
-        sum(len(item.outcome.quarantine) for item in prepared),
+        sum(len(rows) for item in prepared for rows in item.aside),
         tuple(warnings),
     )
 
@@ -129,19 +166,29 @@ class _Prepared:
     group: FeatureGroup
     kept: Rows
     outcome: Outcome
+    aside: tuple[Rows, ...]
+    """Rows for quarantine, with `__reasons`."""
 
 
-def _prepare(parts: Parts, group: FeatureGroup, rows: Rows) -> _Prepared:
-    typed = parts.engine().run(feature_rows(group, Input(SOURCE)), {SOURCE: rows})
-    outcome = check(group, typed)
-    return _Prepared(group, outcome.kept(typed), outcome)
+def _prepare(parts: Parts, group: FeatureGroup, pushed: Given, now: dt.datetime) -> _Prepared:
+    def typed(rows: Rows) -> Rows:
+        return parts.engine().run(feature_rows(group, Input(SOURCE)), {SOURCE: rows})
+
+    screened = screen(group, pushed.rows, typed, now=now) if group.aggregations else Screened(typed(pushed.rows))
+    outcome = check(group, screened.rows)
+    aside = [*screened.poison, outcome.quarantine, *([] if pushed.aside is None else [pushed.aside])]
+    return _Prepared(group, outcome.kept(screened.rows), outcome, tuple(rows for rows in aside if len(rows)))
 
 
-def _write_online(parts: Parts, group: FeatureGroup, rows: Rows, now: dt.datetime) -> tuple[int | None, int]:
+def _write_online(parts: Parts, item: _Prepared, first: int, now: dt.datetime) -> tuple[int | None, int]:
     """Write rows that are true by now, or within the tolerance for clocks that disagree; how many were news, and how
-    many are dated later. A later row must not stand in the place of the one that is true now (ONL-1)."""
+    many are dated later. A later row must not stand in the place of the one that is true now (ONL-1); a later event
+    may wait in a window's state, which is read as of a moment."""
+    group, rows = item.group, item.kept
     if not group.online:
         return None, 0
+    if group.aggregations:
+        return write_windows(parts, group, rows, first, now=now), 0
     columns = group.features()
     due = parts.engine().run(
         Between(Input(SOURCE), group.event_time, None, to_micros(now + CLOCK_TOLERANCE) + 1), {SOURCE: rows}
