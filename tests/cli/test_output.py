@@ -148,7 +148,7 @@ def test_the_name_of_a_row_gives_way_last(capsys: pytest.CaptureFixture[str], mo
     headers = ("name", "keys", "features", "version", "rows", "online", "description")
     for name, described in (("customer_orders", True), ("customer_orders_of_the_month", False)):
         row = (name, "customer_id", "12", "1.0.0", "1,234", "yes", "What a customer ordered, by day and by shop.")
-        Output().show(None, Table(headers, [row], spare="description"))
+        Output().show(None, Table(headers, [row], spare=("description",)))
         out = capsys.readouterr().out
         assert name in out and "customer_id" in out and max(map(len, out.splitlines())) <= 80
         assert ("What a" in out) is ("description" in out) is described

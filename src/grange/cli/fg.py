@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from grange.cli.creating import VALUE, CreateCommand
+from grange.cli.describing import Columns, column_table, group_summary
 from grange.cli.output import Part, Table, cell, count, details_parts, plural, rows_parts
 from grange.cli.session import Session, VersionOption, YesOption, command, from_command_line
-from grange.cli.verbs import EndOption, StartOption
+from grange.cli.verbs import EndOption, StartOption, tell_leaks
 from grange.errors import RefusedError, UnknownVersionError, UsageError, closest_names
 
 if TYPE_CHECKING:
-    from grange.definitions import Catalog, Entity, FeatureGroup
+    from grange.definitions import Catalog, Entity, FeatureGroup, FeatureView
+    from grange.ports.offline import VersionMeta
     from grange.store import FeatureStore
-    from grange.types import DataType, Schema
+    from grange.types import DataType
 
 app = typer.Typer(help="Feature groups: tables of features.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -43,7 +47,7 @@ def list_groups(session: Session) -> None:
     numbers = frozenset({"features", "rows"})
     session.out.show(
         groups,
-        Table(headers, rows, right=numbers, empty="no feature groups yet: grange apply", spare="description"),
+        Table(headers, rows, right=numbers, empty="no feature groups yet: grange apply", spare=("description",)),
     )
 
 
@@ -57,6 +61,7 @@ def _summary(store: FeatureStore, group: FeatureGroup) -> dict[str, Any]:
         "features": list(group.features().names),
         "version": latest and latest.version,
         "rows": latest and latest.row_count,
+        "feature_rows": latest.feature_rows if latest and latest.aggregates else None,
         "online": group.online,
         "description": group.description,
         "owner": group.owner,
@@ -70,54 +75,7 @@ def info(session: Session, name: NameArgument, version: VersionOption = None) ->
     with session.store() as store:
         store.catalog.group(name)
         data = store.inspect(name, version=version)
-    session.out.show(data, *details_parts(_for_people(data)))
-
-
-def _for_people(data: dict[str, Any]) -> dict[str, Any]:
-    """What `info` shows on a terminal: no hashes, no column twice; `inspect` shows everything."""
-    stored = data.get("stored") or {}
-    source = data.get("source") or {}
-    transform = data.get("transform") or {}
-    return {
-        "name": data["name"],
-        "description": data.get("description"),
-        "entities": [entity["name"] for entity in data.get("entities", [])],
-        "join keys": data.get("join_keys"),
-        "event time": data.get("event_time"),
-        "created time": data.get("created_time"),
-        "source": f"{source.get('type', '')} {source.get('path') or source.get('name', '')}".strip(),
-        "transform": transform.get("query") or transform.get("name"),
-        "ttl": data.get("ttl"),
-        "online": data.get("online"),
-        "owner": data.get("owner"),
-        "tags": data.get("tags"),
-        "feature views": data.get("feature_views"),
-        "version": stored.get("version"),
-        "rows": stored.get("row_count"),
-        "pushed since": data.get("pending_rows"),
-        "from": stored.get("min_event_time"),
-        "to": stored.get("max_event_time"),
-        "features": _feature_rows(data),
-    }
-
-
-def _feature_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
-    defaults, checks = data.get("defaults") or {}, data.get("expectations") or {}
-    return [
-        {
-            "name": column["name"],
-            "type": column["dtype"],
-            "default": cell(defaults[column["name"]]) if column["name"] in defaults else "",
-            "expectations": ", ".join(_check(check) for check in checks.get(column["name"], [])),
-        }
-        for column in data.get("features", [])
-    ]
-
-
-def _check(check: dict[str, Any]) -> str:
-    from grange.definitions.expectations import Expectation
-
-    return f"{Expectation.from_dict(check)} {check['policy']}"
+    session.out.show(data, *details_parts(group_summary(data)))
 
 
 @command(app, "preview")
@@ -129,49 +87,49 @@ def preview(
     columns: Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Only these columns.")] = None,
     start: StartOption = None,
     end: EndOption = None,
+    events: Annotated[
+        bool, typer.Option("--events", help="The events of a group with aggregations, instead of its feature rows.")
+    ] = False,
 ) -> None:
     """The first stored rows, by event time."""
     with session.store() as store:
-        rows = store.read(name, version=version, columns=_names(columns), start=start, end=end, limit=n)
+        if events and not store.catalog.group(name).aggregations:
+            raise UsageError(
+                f"feature group {name!r} has no aggregations: its rows are its features", try_="leave --events out"
+            )
+        rows = store.read(name, version=version, columns=_names(columns), start=start, end=end, limit=n, events=events)
     session.out.show(rows.arrow.to_pylist(), *rows_parts(rows))
 
 
 @command(app, "features")
 def features(session: Session, name: NameArgument, version: VersionOption = None) -> None:
-    """The columns, with their types."""
+    """The features and other columns, with their types.
+
+    Of a group with aggregations what each feature is, then the columns of its events.
+    """
     with session.store() as store:
         group = store.catalog.group(name)
-        schema = group.schema if version is None else _stored_schema(store, name, version)
-    roles = dict.fromkeys(group.join_keys, "join key") | {group.event_time: "event time"}
-    roles |= {group.created_time: "created time"} if group.created_time else {}
+        columns = Columns.of_group(group) if version is None else Columns.of_version(_meta(store, name, version))
     defaults = dict(group.defaults)
-    data = [
-        {
-            "name": column.name,
-            "dtype": str(column.dtype),
-            "role": roles.get(column.name, "feature"),
-            "default": defaults.get(column.name),
-            "description": column.description,
-        }
-        for column in schema
-    ]
-    rows = [
-        (
-            str(item["name"]),
-            str(item["dtype"]),
-            str(item["role"]),
-            cell(item["default"]) if item["name"] in defaults else "",
-            str(item["description"]),
-        )
-        for item in data
-    ]
-    session.out.show(data, Table(("name", "type", "role", "default", "description"), rows))
+    data = columns.records(defaults)
+    if not columns.aggregates:
+        rows = [_column_row(item, defaults) for item in data]
+        session.out.show(data, Table(("name", "type", "role", "default", "description"), rows))
+        return
+    made, stored = data[: len(columns.aggregates)], data[len(columns.aggregates) :]
+    features = column_table([item | {"role": None} for item in made], defaults)
+    session.out.show(data, "features:", features, "", "columns of its events:", column_table(stored))
 
 
-def _stored_schema(store: FeatureStore, name: str, version: str) -> Schema:
+def _column_row(item: dict[str, Any], defaults: dict[str, Any]) -> tuple[str, ...]:
+    default = cell(item["default"]) if item["name"] in defaults else ""
+    return str(item["name"]), str(item["dtype"]), str(item["role"]), default, str(item["description"])
+
+
+def _meta(store: FeatureStore, name: str, version: str) -> VersionMeta:
     for meta in store.versions(name):
         if meta.version == version:
-            return meta.schema
+            return meta
     known = [meta.version for meta in store.versions(name)]
     raise UnknownVersionError(
         f"feature group {name!r} has no version {version!r}",
@@ -181,7 +139,7 @@ def _stored_schema(store: FeatureStore, name: str, version: str) -> Schema:
     )
 
 
-@command(app, "create")
+@command(app, "create", cls=CreateCommand)
 def create(
     session: Session,
     name: NameArgument,
@@ -200,12 +158,100 @@ def create(
     created_time: Annotated[
         str | None, typer.Option("--created-time", metavar="COL", help="When a row became known.")
     ] = None,
+    event_id: Annotated[
+        str | None, typer.Option("--event-id", metavar="COL", help="Identifies an event: its last row counts (WIN-6).")
+    ] = None,
+    retracted: Annotated[
+        str | None, typer.Option("--retracted", metavar="COL", help="True in a row that takes its event back.")
+    ] = None,
     sql: Annotated[
         str | None, typer.Option("--sql", metavar="QUERY", help="SELECT ... FROM source: what makes the features.")
     ] = None,
     features: Annotated[
         list[str] | None,
         typer.Option("--features", metavar="NAME:TYPE[:DESC],...", help="Declared columns; others are inferred."),
+    ] = None,
+    aggregate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--aggregate",
+            metavar="COL:FUNCTION,...:WINDOW,...[:OPTION=...]",
+            help='Windowed features: "amount:sum,quantile(0.95):7d,30d:closed=left". Options: closed, every, offset, '
+            "filter, name.",
+        ),
+    ] = None,
+    lag: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lag",
+            metavar="COL:LENGTH,...[:OPTION=...]",
+            help='Values of some time ago: "load:1h,24h". Options: tolerance, filter, name.',
+        ),
+    ] = None,
+    rollup: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rollup",
+            metavar="COL:FUNCTION,...:LENGTH,...[:OPTION=...]",
+            help='Of whole intervals: "load:mean,max:1h". Options: offset, filter, name.',
+        ),
+    ] = None,
+    sessions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--session",
+            metavar="COL:FUNCTION,...:GAP[:OPTION=...]",
+            help='Of the session that is going on: "amount:sum,count:30m". Options: closed, filter, name.',
+        ),
+    ] = None,
+    calendar: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--calendar",
+            metavar="FIELD,...[:OPTION=...]",
+            help='Of the moment itself: "hour,weekday:timezone=Europe/Berlin". Options: timezone, country, prefix.',
+        ),
+    ] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option("--interval", metavar="1d", help="The grid of feature rows; as of every event without."),
+    ] = None,
+    fill_gaps: Annotated[
+        bool, typer.Option("--fill-gaps", help="A feature row at every boundary of the grid, events or not.")
+    ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="RECIPE", help="A ready set of features, named after NAME; see below."),
+    ] = None,
+    value: Annotated[
+        str | None, typer.Option("--value", metavar="COL", help="Recipe: the column of the series; load without.")
+    ] = None,
+    timezone: Annotated[
+        str | None, typer.Option("--timezone", metavar="ZONE", help="Recipe: of the calendar; UTC without.")
+    ] = None,
+    country: Annotated[
+        str | None, typer.Option("--country", metavar="DE|US-CA", help="Recipe: whose holidays; none without.")
+    ] = None,
+    tolerance: Annotated[
+        str | None,
+        typer.Option(
+            "--tolerance", metavar="59m|none", help="Recipe: how much older than asked a lag may be; 59m without."
+        ),
+    ] = None,
+    weather: Annotated[
+        str | None,
+        typer.Option(
+            "--weather",
+            metavar="FG|JOIN",
+            help="Recipe: an applied group, measured before the moment; or a join of one, as of --join in fv create, "
+            "known at the moment.",
+        ),
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option("--every", metavar="1h,1d", help="Recipe: the intervals of rollups; 1h,1d without.")
+    ] = None,
+    offset: Annotated[
+        str | None, typer.Option("--offset", metavar="6h", help="Recipe: moves the boundaries of rollups.")
     ] = None,
     ttl: Annotated[str | None, typer.Option("--ttl", metavar="90d", help="How long a value stays valid.")] = None,
     default: Annotated[
@@ -222,9 +268,13 @@ def create(
 ) -> None:
     """Apply a feature group over files.
 
-    No definition module is needed. It lives in the registry alone, so `grange apply --prune` would delete it.
+    With --aggregate, --lag, --rollup, --session or --calendar its rows are events, and its features those of windows
+    that end at the moment asked for. With --recipe, all that the recipe makes: groups, and perhaps a feature view. No
+    definition module is needed. It lives in the registry alone, so `grange apply --prune` would delete it.
     """
+    from grange.cli.creating import of_recipe
     from grange.cli.grammars import parse_default, parse_expectation, parse_features, parse_tags
+    from grange.cli.windows import parse_aggregations
     from grange.definitions import FeatureGroup, FileSource
     from grange.types import Schema
 
@@ -235,30 +285,86 @@ def create(
     for text in expect or ():
         check = parse_expectation(text, dtypes)
         checks.setdefault(check.column, []).append(check.expectation)
+    options: dict[str, Any] = {
+        "transform": sql,
+        "schema": declared or None,
+        "ttl": ttl,
+        "defaults": dict(parse_default(text, dtypes) for text in default or ()),
+        "expectations": checks,
+        "aggregations": parse_aggregations(
+            aggregates=aggregate or (),
+            lags=lag or (),
+            rollups=rollup or (),
+            sessions=sessions or (),
+            calendars=calendar or (),
+        ),
+        "interval": interval,
+        "fill_gaps": fill_gaps,
+        "description": description,
+        "owner": owner,
+        "tags": parse_tags(tag or ()),
+    }
+    said = {option: each for option, each in options.items() if each} | {"online": online}
+    given = {"value": value, "timezone": timezone, "country": country, "tolerance": tolerance, "weather": weather,
+             "every": every, "offset": offset}  # fmt: skip
+    arguments = {argument: each for argument, each in given.items() if each is not None}
+    _check_options(recipe, arguments, said, event_time)
     with session.store() as store:
-        if name in store.catalog.groups:
-            raise RefusedError(
-                f"feature group {name!r} exists already",
-                try_=f"grange fg delete {name}, or change it in a definition module",
-            )
+        _refuse_existing(store.catalog, group=name if recipe is None else None)
         entities = _entities(store.catalog, keys, entity or [])
+        definitions: Sequence[FeatureGroup | FeatureView]
         with from_command_line():
-            group = FeatureGroup(
-                name,
-                entities=entities,
-                source=FileSource(source, event_time=event_time, created_time=created_time),
-                transform=sql,
-                schema=declared,
-                ttl=ttl,
-                defaults=dict(parse_default(text, dtypes) for text in default or ()),
-                expectations=checks,
-                online=online,
-                description=description,
-                owner=owner,
-                tags=parse_tags(tag or ()),
+            rows = FileSource(
+                source, event_time=event_time, created_time=created_time, event_id=event_id, retracted=retracted
             )
-        done = store.apply([group])
-    session.out.show(done.to_dict(), str(done), f"applied as revision {done.revision}; next: grange materialize {name}")
+            if recipe is None:
+                definitions = [FeatureGroup(name, entities=entities, source=rows, **said)]
+            else:
+                definitions = of_recipe(recipe, name, rows, entities, arguments, said, store.catalog)
+        for definition in definitions:
+            kind = "group" if isinstance(definition, FeatureGroup) else "view"
+            _refuse_existing(store.catalog, **{kind: definition.name})
+        done = store.apply(definitions)
+    made = " ".join(definition.name for definition in definitions if isinstance(definition, FeatureGroup))
+    told = f"applied as revision {done.revision}; next: grange materialize {made}"
+    session.out.show(done.to_dict(), str(done), told, *tell_leaks(session, done.leaks))
+
+
+def _check_options(
+    recipe: str | None, arguments: Mapping[str, str], options: Mapping[str, Any], event_time: str | None
+) -> None:
+    """Check what can be known of options that belong together without looking at anything.
+
+    Raises:
+        UsageError: a recipe's option without a recipe; windows without event time; gaps of no grid.
+    """
+    from grange.recipes import RECIPES
+
+    if recipe is None and arguments:
+        first = next(iter(arguments))
+        raise UsageError(
+            f"--{first} is an option of recipes, and there is none",
+            found=f"recipes: {', '.join(RECIPES)}",
+            try_=f"--recipe {next(name for name, entry in RECIPES.items() if first in (VALUE, *entry.takes))}",
+        )
+    if event_time is None and (recipe is not None or options.get("aggregations")):
+        raise UsageError("windows need to know when each event was", try_="--event-time and the column that says it")
+    if options.get("fill_gaps") and not options.get("interval"):
+        raise UsageError("--fill-gaps fills a grid, and there is none", try_="--interval 1h")
+
+
+def _refuse_existing(catalog: Catalog, *, group: str | None = None, view: str | None = None) -> None:
+    """Raises RefusedError when a group or view of the name is applied already."""
+    if group in catalog.groups:
+        raise RefusedError(
+            f"feature group {group!r} exists already",
+            try_=f"grange fg delete {group}, or change it in a definition module",
+        )
+    if view in catalog.views:
+        raise RefusedError(
+            f"feature view {view!r} exists already",
+            try_=f"grange fv delete {view}, or change it in a definition module",
+        )
 
 
 def _entities(catalog: Catalog, keys_text: str | None, names: list[str]) -> list[Entity]:
@@ -361,7 +467,11 @@ def stats(
         str | None, typer.Option("--features", metavar="A,B", help="Only these columns; all without.")
     ] = None,
 ) -> None:
-    """Statistics of the stored columns."""
+    """Statistics of the stored columns.
+
+    Of a group with aggregations those of its feature rows. A table leaves out std, p50 and distinct where names are too
+    long for them; --json has everything.
+    """
     with session.store() as store:
         found = store.statistics(name, version=version, columns=_names(features))
     data = [item.to_dict() for item in found]
@@ -381,7 +491,8 @@ def _statistics_tables(data: list[dict[str, Any]]) -> list[Part]:
         if items:
             rows = [[_statistic(item.get(header)) for header in headers] for item in items]
             tables += [""] if tables else []
-            tables.append(Table(headers, rows, right=frozenset(headers) - {"name", "dtype", "values"}))
+            right = frozenset(headers) - {"name", "dtype", "values"}
+            tables.append(Table(headers, rows, right=right, spare=("std", "p50", "distinct", "dtype")))
     return tables
 
 
@@ -421,7 +532,7 @@ def delete(
     with session.store() as store:
         store.catalog.group(name)
         if version is not None:
-            _stored_schema(store, name, version)  # not found comes before the question
+            _meta(store, name, version)  # not found comes before the question
         what = f"feature group {name}" if version is None else f"version {version} of feature group {name}"
         session.confirm(f"delete {what}{' and the views that use it' if cascade else ''}", yes=yes)
         removed = store.delete(name, version=version, cascade=cascade)

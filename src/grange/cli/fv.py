@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -9,8 +11,8 @@ import typer
 
 from grange.cli.output import Table, cell, details_parts, moment, plural, rows_parts
 from grange.cli.session import Session, YesOption, command, from_command_line
-from grange.cli.verbs import EndOption, EngineOption, StartOption
-from grange.errors import RefusedError, UsageError
+from grange.cli.verbs import EndOption, EngineOption, StartOption, tell_leaks
+from grange.errors import LeakWarning, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from grange.definitions import Catalog, FeatureSelection, FeatureView
@@ -62,6 +64,7 @@ def info(session: Session, name: NameArgument) -> None:
         "owner": data.get("owner"),
         "tags": data.get("tags"),
         "features": [_selection(selection) for selection in view.features],
+        **({"derived": [{"name": item, "is": text.text} for item, text in view.derived]} if view.derived else {}),
         "a request brings": data["request"],
     }
     session.out.show(data, *details_parts(shown))
@@ -142,7 +145,7 @@ def create(
                 f"feature view {name!r} exists already",
                 try_=f"grange fv delete {name}, or change it in a definition module",
             )
-        _check_joins(store.catalog, join or [])
+        check_joins(store.catalog, join or [])
         with from_command_line():
             view = FeatureView(
                 name,
@@ -154,7 +157,8 @@ def create(
                 tags=parse_tags(tag or ()),
             )
         done = store.apply([view])
-    session.out.show(done.to_dict(), str(done), f"applied as revision {done.revision}")
+    leaks = tell_leaks(session, done.leaks)
+    session.out.show(done.to_dict(), str(done), f"applied as revision {done.revision}", *leaks)
 
 
 def _selections(base: str | None, features: list[str], joins: list[str]) -> list[Any]:
@@ -172,7 +176,7 @@ def _selections(base: str | None, features: list[str], joins: list[str]) -> list
     return chosen
 
 
-def _check_joins(catalog: Catalog, joins: list[str]) -> None:
+def check_joins(catalog: Catalog, joins: Sequence[str], *, option: str = "--join") -> None:
     """Each join names the whole key of its group.
 
     Raises:
@@ -182,7 +186,7 @@ def _check_joins(catalog: Catalog, joins: list[str]) -> None:
     from grange.cli.grammars import join_columns, parse_join
 
     for text in joins:
-        group = catalog.group(parse_join(text).source, asked_by=f"--join {text!r}")
+        group = catalog.group(parse_join(text).source, asked_by=f"{option} {text!r}")
         given = join_columns(text)
         if set(given) != set(group.join_keys):
             raise UsageError(
@@ -235,9 +239,9 @@ def get(
 
 
 def _vector_table(vector: dict[str, Any]) -> Table:
-    """One vector for people: a line per feature, with its status and the time it is from."""
+    """One vector for people: a line per feature, with its status and the time it is from; derived ones have none."""
     rows = [
-        (feature, cell(vector["values"][feature]), status, moment(vector["event_times"][feature]))
+        (feature, cell(vector["values"][feature]), status, moment(vector["event_times"].get(feature)))
         for feature, status in vector["statuses"].items()
     ]
     return Table(("feature", "value", "status", "event time"), rows)
@@ -281,13 +285,16 @@ def read(
     with session.store() as store:
         view = store.catalog.view(name)
         asked = None if spine is None else _spine(spine, _request_columns(store.catalog, view))
-        found = store.get_historical_features(
-            name, asked, event_time=event_time, start=start, end=end, as_known=as_known, engine=engine
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LeakWarning)  # they are told below, as this command line tells things
+            found = store.get_historical_features(
+                name, asked, event_time=event_time, start=start, end=end, as_known=as_known, engine=engine
+            )
         rows = Rows(polars=found.to_polars())
         plan = found.explain() if explain else None
     data: dict[str, Any] = {"rows": len(rows), "columns": rows.column_names, "versions": dict(found.versions)}
-    extra = ["", plan] if plan else []
+    data["leaks"] = [leak.to_dict() for leak in found.leaks]
+    extra = [*tell_leaks(session, found.leaks), *(["", plan] if plan else [])]
     if plan:
         data["plan"] = plan
     if output is not None:

@@ -8,7 +8,7 @@
     default      amount=0
     tag          tier=gold
 
-What cannot be read is a `UsageError` that repeats the grammar.
+What cannot be read is a `UsageError` that repeats the grammar. Those of windowed features are in `grange.cli.windows`.
 """
 
 from __future__ import annotations

@@ -87,14 +87,16 @@ class Table:
     right: frozenset[str] = frozenset()
     empty: str = "(none)"
     """What stands there when there are no rows."""
-    spare: str | None = None
-    """The header of a column that is left out where the first column, the rows' names, would not fit otherwise."""
+    spare: Sequence[str] = ()
+    """Headers of columns that are left out, in this order, where the first column, the rows' names, would not fit
+    otherwise."""
 
     def without(self, header: str) -> Table:
         """The same table less one column."""
         kept = [index for index, name in enumerate(self.headers) if name != header]
         rows = [[row[index] for index in kept] for row in self.rows]
-        return Table([self.headers[index] for index in kept], rows, self.right, self.empty)
+        spare = [name for name in self.spare if name != header]
+        return Table([self.headers[index] for index in kept], rows, self.right, self.empty, spare)
 
 
 Part = str | Table
@@ -256,6 +258,15 @@ def plural(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
+def size(number: float) -> str:
+    """A number of bytes: `512 B`, `13.4 KiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:,.0f} B" if unit == "B" else f"{number:,.1f} {unit}"
+        number /= 1024
+    return f"{number:,.1f} TiB"
+
+
 def moment(value: dt.datetime | str | None) -> str:
     """A time in a table: `2026-11-21 10:00:00Z`; `always` for rows that have no time of their own; `-` for none."""
     if value is None:
@@ -354,8 +365,8 @@ def _rendered(table: Table) -> str:
         for column in zip(headers, *rows, strict=True)
     ]
     widths = _widths(needed, terminal_width() - 2 * len(needed))
-    if widths[0] < needed[0] and table.spare is not None:
-        return _rendered(table.without(table.spare))
+    if widths[0] < needed[0] and table.spare:
+        return _rendered(table.without(table.spare[0]))
     grid = RichTable(
         box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(table.headers), header_style="bold"
     )

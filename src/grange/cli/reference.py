@@ -12,7 +12,8 @@ from typing import Any, Final, get_args
 
 import typer
 
-from grange.cli import grammars
+from grange.cli import grammars, windows
+from grange.cli.creating import CreateCommand, recipe_lines
 from grange.cli.main import app
 from grange.definitions.expectations import Kind
 from grange.errors import GrangeError, NotFoundError, RefusedError, RequestError
@@ -59,6 +60,11 @@ tables, never in JSON or files.
 | entry | `{entry}`: typed by the schema, `id=007` of a string key stays `007`; \
 a value with a comma stands in double quotes |
 | expectation, of `{checks}` | `{expect}` |
+{windows}
+
+In the grammars of windowed features a function is written as in Python (`sum`, `quantile(0.95)`, `min_by(price)`), the
+column `*` stands for the rows themselves, and a window is a length (`7d`), a number of rows (`10rows`) or `lifetime`.
+Commas and colons in parentheses or quotes do not separate: `"amount:sum:7d:filter=country = 'a:b'"`.
 
 `LEFT` and `ASOF` mean the same in a join: for each row, what was true at its time, or null. `INNER`, `RIGHT` and
 `FULL` are refused, since a feature view never drops or multiplies rows (PIT-1).
@@ -78,6 +84,7 @@ def reference() -> str:
         entry=_escaped(grammars.ENTRY_GRAMMAR.split(", a value")[0]),
         expect=_escaped(grammars.EXPECT_GRAMMAR.split(", for example")[0]),
         checks="`, `".join(get_args(Kind)),
+        windows="\n".join(f"| {item.option} | `{_escaped(item.text)}` |" for item in windows.GRAMMARS),
     )
     sections = [_section(path, command) for path, command in commands()]
     return "\n".join([head, "## Commands\n", *sections])
@@ -108,6 +115,10 @@ def _section(path: str, command: Any) -> str:
     if described:
         lines += ["| argument, option | meaning |", "|---|---|"]
         lines += [f"| `{_escaped(shown)}` | {_meaning(item)} |" for shown, item in described]
+        lines.append("")
+    if isinstance(command, CreateCommand):
+        lines += ["| recipe | features |", "|---|---|"]
+        lines += [f"| `{name}` | {_escaped(text)} |" for name, text in recipe_lines()]
         lines.append("")
     return "\n".join(lines)
 

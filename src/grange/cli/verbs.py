@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grange.cli.output import ProgressReport, Table, count, details_parts, moment
+from grange.cli.describing import group_details
+from grange.cli.output import ProgressReport, Table, count, details_parts, moment, plural
 from grange.cli.session import Session, VersionOption, YesOption, command
 
 if TYPE_CHECKING:
+    from grange.quality.leaks import Leak
     from grange.verbs.apply import ApplyPlan
 
 config_app = typer.Typer(help="The project's settings.", no_args_is_help=True, rich_markup_mode=None)
@@ -85,7 +88,7 @@ def plan(session: Session, prune: PruneOption = False) -> None:
     """
     with session.store() as store:
         planned = store.plan(prune=prune)
-    session.out.show(planned.to_dict(), *_changes(planned), *_kept(planned))
+    session.out.show(planned.to_dict(), *_changes(planned), *_kept(planned), *tell_leaks(session, planned.leaks))
 
 
 def apply(session: Session, prune: PruneOption = False, yes: YesOption = False) -> None:
@@ -99,7 +102,19 @@ def apply(session: Session, prune: PruneOption = False, yes: YesOption = False) 
             if doomed:
                 session.confirm(f"delete {', '.join(change.name for change in doomed)}", yes=False)
         done = store.apply(prune=prune)
-    session.out.show(done.to_dict(), *_changes(done), *([f"applied as revision {done.revision}"] if done else []))
+    applied = [f"applied as revision {done.revision}"] if done else []
+    session.out.show(done.to_dict(), *_changes(done), *applied, *tell_leaks(session, done.leaks))
+
+
+def tell_leaks(session: Session, leaks: Iterable[Leak]) -> list[str]:
+    """Warn of leaks on standard error. Returns the line that counts the notices, which only JSON tells one by one."""
+    notices = 0
+    for leak in leaks:
+        if leak.severity == "warning":
+            session.out.warn(f"{leak.code}: {leak.message}\n  {'fix:':<10} {leak.fix}")
+        else:
+            notices += 1
+    return [f"{plural(notices, 'notice')} of possible leaks: --json shows them"] if notices else []
 
 
 def _changes(planned: ApplyPlan) -> list[str]:
@@ -163,17 +178,18 @@ def versions(session: Session, group: Annotated[str, typer.Argument(metavar="GRO
     for meta in reversed(found):
         summary = dict(meta.change_summary)
         why = ", ".join(str(summary[key]) for key in ("bump_type", "reason") if summary.get(key))
-        rows.append((meta.version, moment(meta.created_at)[:19], count(meta.row_count), why or "-"))
+        features = count(meta.feature_rows if meta.aggregates else None)
+        rows.append((meta.version, moment(meta.created_at)[:19], count(meta.row_count), features, why or "-"))
     data = [meta.to_dict() for meta in reversed(found)]
-    session.out.show(
-        data,
-        Table(
-            ("version", "created (UTC)", "rows", "why"),
-            rows,
-            right=frozenset({"rows"}),
-            empty=f"no versions yet: grange materialize {group}",
-        ),
+    windowed = any(meta.aggregates for meta in found)
+    stored = "events" if windowed else "rows"
+    table = Table(
+        ("version", "created (UTC)", stored, "feature rows", "why"),
+        rows,
+        right=frozenset({stored, "feature rows"}),
+        empty=f"no versions yet: grange materialize {group}",
     )
+    session.out.show(data, table if windowed else table.without("feature rows"))
 
 
 def inspect(
@@ -184,7 +200,7 @@ def inspect(
     """Everything known of a definition."""
     with session.store() as store:
         data = store.inspect(name, version=version)
-    session.out.show(data, *details_parts(data))
+    session.out.show(data, *details_parts(group_details(data) if data["kind"] == "feature_group" else data))
 
 
 def verify(
