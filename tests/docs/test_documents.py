@@ -8,7 +8,7 @@ import pytest
 from tests.docs.documents import blocks, compare, run_page
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/tutorial.md"]
+PAGES = ["README.md", "docs/tutorial.md", "docs/how-to/windows.md", "docs/how-to/time-series.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -20,6 +20,20 @@ def test_another_output_is_noticed() -> None:
     compare("a 1.2 s\nb", "a ... s\nb", "here")
     with pytest.raises(AssertionError, match="prints something else"):
         compare("a\nc", "a\nb", "here")
+
+
+def test_the_cases_of_windows_that_a_page_names_exist() -> None:
+    import re
+
+    from grange.testing.cases import FOLDER, load_cases
+
+    page = (ROOT / "docs/semantics/edge-cases.md").read_text(encoding="utf-8")
+    named = [word for row in re.findall(r"^\| W\d .*", page, re.M) for word in re.findall(r"`([\w/-]+)`", row)]
+    known = {case.name for case in load_cases()}
+    known |= {str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.glob("windows/*.json")}
+    cases = [word for word in named if "-" in word]
+    assert len(cases) > 10
+    assert [word for word in cases if word not in known] == []
 
 
 def test_links_between_pages_lead_somewhere() -> None:
