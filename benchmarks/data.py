@@ -98,6 +98,36 @@ def materialize(entities: int) -> Path:
     return folder
 
 
+def windows(events: int, users: int, days: int, spines: list[int]) -> Path:
+    """Events in time order with an amount; every twentieth is of user 0, the others spread evenly.
+
+    No two events of a user share a time, so that as of every event is one row an event for everyone. Times are whole
+    milliseconds over `days` days. A spine's times lie in the last two thirds of them.
+
+    Returns:
+        A folder with `events.parquet` and `spine-<rows>.parquet`.
+    """
+    folder = ROOT / f"windows-{events}-{users}-{days}"
+
+    def make(target: Path) -> None:
+        random = np.random.default_rng(300)
+        user = np.where(random.random(events) < 0.05, 0, random.integers(0, users, events))
+        time = START + random.integers(0, days * DAY // 1000, events) * 1000
+        user, time = _unique(user, time)
+        order = np.argsort(time, kind="stable")
+        columns = {"amount": np.round(random.lognormal(3, 1, len(user)), 2)}
+        _write(_table(user[order], time[order], "integer") | columns, target / "events.parquet")
+
+    _once(folder, make)
+    for size in spines:
+        path = folder / f"spine-{size}.parquet"
+        if not path.exists():
+            random = np.random.default_rng(301 + size)
+            time = START + random.integers(days * DAY // 3000, days * DAY // 1000, size) * 1000
+            _write(_table(random.integers(0, users, size), time, "integer") | {"row": np.arange(size)}, path)
+    return folder
+
+
 def _once(folder: Path, make: Callable[[Path], None]) -> None:
     """Make the folder beside its place and rename it there, so that half a folder is never taken for a whole."""
     if folder.exists():
@@ -133,7 +163,7 @@ def _write(columns: dict[str, object], path: Path) -> None:
 def main() -> None:
     """Make the data that was asked for and print where it is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["point-in-time", "online", "materialize"])
+    parser.add_argument("what", choices=["point-in-time", "online", "materialize", "windows"])
     parser.add_argument("--rows", type=int, required=True, help="rows of a group; entities for the other two")
     parser.add_argument("--keys", choices=["integer", "string"], default="integer")
     parser.add_argument("--spine", type=int, nargs="*", default=[])
@@ -141,6 +171,8 @@ def main() -> None:
     match arguments.what:
         case "point-in-time":
             print(point_in_time(arguments.rows, arguments.spine, arguments.keys))
+        case "windows":
+            print(windows(arguments.rows, max(1, arguments.rows // 100), DAYS, arguments.spine))
         case "online":
             print(online(arguments.rows))
         case _:

@@ -34,6 +34,9 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="how long to go on reading")
     parser.add_argument("--redis", default="", help="host:port of a Redis for the contender alone")
     parser.add_argument("--prepare", action="store_true", help="load the stores and stop; not measured")
+    parser.add_argument("--windows", default="", help="windows to compute, with commas; all without")
+    parser.add_argument("--functions", default="", help="functions to compute, with commas; all without")
+    parser.add_argument("--events", type=int, default=0, help="events of one entity key in its window")
     parser.add_argument("--engine", default="", help="engine to use, where there is a choice")
     return parser.parse_args()
 
@@ -86,27 +89,28 @@ def repeated(read: Callable[[list[int]], Any], options: argparse.Namespace) -> d
 
 
 def fingerprint(table: Any) -> dict[str, Any]:
-    """What a point-in-time join's answer (an Arrow table) holds, to compare contenders by.
+    """What an answer (an Arrow table) holds, to compare contenders by.
 
     `checksum` weighs each value with its spine row, so a value beside the wrong row shows, whatever the order
-    of the rows; `in_order` says whether the spine's order was kept.
+    of the rows; `in_order` says whether the spine's order was kept. An answer as of every event has no spine rows:
+    there user and time are the weight.
     """
     import numpy as np
 
-    rows = table["row"].to_numpy()
+    if "row" in table.column_names:
+        rows = table["row"].to_numpy()
+    else:
+        time = table["event_time"].cast("int64").to_numpy()
+        rows = table["user_id"].to_numpy() * 31 + time // 1000
     weight = (rows % 1009 + 1).astype("float64")
     present, checksum = 0, 0.0
-    for name in sorted(name for name in table.column_names if name.startswith("g")):
+    for name in sorted(name for name in table.column_names if name.startswith(("g", "amount__"))):
         column = table[name]
         present += len(column) - column.null_count
         values = column.to_numpy()
         checksum += float(np.nansum(values * weight))
-    return {
-        "rows": len(rows),
-        "present": present,
-        "checksum": round(checksum, 3),
-        "in_order": bool((rows == np.arange(len(rows))).all()),
-    }
+    found = {"rows": len(rows), "present": present, "checksum": float(f"{checksum:.10g}")}
+    return found | ({"in_order": bool((rows == np.arange(len(rows))).all())} if "row" in table.column_names else {})
 
 
 def report(**fields: Any) -> None:

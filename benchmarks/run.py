@@ -36,7 +36,11 @@ import data
 import installs
 
 HERE = Path(__file__).parent
-ENVIRONMENTS = {"grange": Path(sys.executable), "feast": HERE / ".peers/feast/bin/python"}
+ENVIRONMENTS = {
+    "grange": Path(sys.executable),
+    "feast": HERE / ".peers/feast/bin/python",
+    "mlforge": HERE / ".peers/mlforge/bin/python",
+}
 REDIS_SERVER = os.environ.get("REDIS_SERVER", "redis-server")
 WORK = HERE / "data" / "work"
 BASE = "grange"
@@ -135,6 +139,66 @@ def materialize(settings: argparse.Namespace) -> list[Case]:
     return [Case(name, contenders, data.materialize(entities), ("--entities", str(entities)))]
 
 
+def windows(settings: argparse.Namespace) -> list[Case]:
+    """Row 3: 1h, 1d, 7d, 30d of sum, mean, count, min, max and std, as of a spine and as of every event."""
+    events, users, spine = (50_000, 500, 2_000) if settings.small else (5_000_000, 50_000, 200_000)
+    folder = data.windows(events, users, data.DAYS, [spine])
+    name = f"windows, 4 windows x 6 functions over {events:,} events"
+    return [
+        Case(
+            f"{name}, as of {spine:,} spine rows",
+            (
+                Contender("grange", "grange", "windows.grange_", prepare=True),
+                Contender("grange-duckdb", "grange", "windows.grange_", ("--engine", "duckdb"), prepare=True),
+                Contender("polars-join", "grange", "windows.polars_", ("--engine", "join")),
+                Contender("polars-union", "grange", "windows.polars_", ("--engine", "union")),
+                Contender("duckdb", "grange", "windows.duckdb_"),
+            ),
+            folder,
+            ("--spine", str(spine)),
+        ),
+        Case(
+            f"{name}, as of every event",
+            (
+                Contender("grange", "grange", "windows.grange_", prepare=True),
+                Contender("polars-rolling", "grange", "windows.polars_"),
+                Contender("duckdb-range", "grange", "windows.duckdb_"),
+            ),
+            folder,
+        ),
+    ]
+
+
+def windows_mlforge(settings: argparse.Namespace) -> list[Case]:
+    """mlforge's own work: 7d and 30d of sum, mean and count; as of each event, and mlforge as of each day."""
+    events, users = (10_000, 100) if settings.small else (1_000_000, 10_000)
+    contenders = (
+        Contender("grange", "grange", "windows.grange_", prepare=True),
+        Contender("polars-rolling", "grange", "windows.polars_"),
+        Contender("mlforge", "mlforge", "windows.mlforge_"),
+    )
+    name = f"windows as mlforge has them, 7d and 30d x sum, mean, count over {events:,} events of {users:,} users"
+    options = ("--windows", "7d,30d", "--functions", "sum,mean,count")
+    return [Case(name, contenders, data.windows(events, users, 365, []), options)]
+
+
+def window_read(settings: argparse.Namespace) -> list[Case]:
+    """Row 5: one entity's windows read online, with more and more events in them."""
+    sizes = (1_000, 10_000) if settings.small else (1_000, 10_000, 100_000, 1_000_000)
+    contenders = (Contender("grange", "grange", "window_read.grange_", prepare=True),)
+    seconds = "0.5" if settings.small else "3"
+    return [
+        Case(
+            f"online read of window state, {size:,} events in the window",
+            contenders,
+            data.windows(1000, 10, 30, []),
+            ("--events", str(size), "--seconds", seconds, "--entities", "1"),
+            unit="us",
+        )
+        for size in sizes
+    ]
+
+
 def startup(settings: argparse.Namespace) -> list[Case]:
     """Row 8: how long until the import is done, until the help is printed."""
     del settings
@@ -159,6 +223,9 @@ QUESTIONS = {
     "point-in-time-strings": lambda settings: point_in_time(settings, "string"),
     "online-read": online_read,
     "materialize": materialize,
+    "windows": windows,
+    "windows-mlforge": windows_mlforge,
+    "window-read": window_read,
     "startup": startup,
 }
 
