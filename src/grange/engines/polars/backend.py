@@ -228,7 +228,16 @@ class _Run:
         if node.end is not None:
             inside &= moments.to_physical() < node.end
         chosen = frame.with_columns(moments).filter(inside).drop_nulls(node.keys)
-        return chosen.unique().sort(node.event_time, *node.keys)
+        order = [node.event_time, *node.keys]
+        times = chosen.get_column(node.event_time)
+        if not times.is_sorted():
+            return chosen.unique().sort(order)
+        # in order of time already, as stored rows are: only rows of equal times can be twice, or out of order
+        tied = ((times == times.shift(1)) | (times == times.shift(-1))).fill_null(value=False)
+        if not tied.any():
+            return chosen
+        together = chosen.filter(tied).unique().sort(order)
+        return chosen.filter(~tied).merge_sorted(together, key=node.event_time)
 
     def _current_events(self, node: CurrentEvents) -> pl.LazyFrame:
         frame = self._lazy(node.input)
