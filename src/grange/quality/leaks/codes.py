@@ -39,7 +39,9 @@ _ALL: Final = (
         'closed="left" in the aggregation, or exact_matches=False in the selection: only earlier events count then',
         """labels = gr.FeatureGroup("labels", entities=[user], source=payments)
 history = gr.FeatureGroup(
-    "history", entities=[user], source=payments,
+    "history",
+    entities=[user],
+    source=payments,
     aggregations=[gr.Rolling({"is_fraud": ["sum"]}, windows=["30d"])],  # closed="right": the payment itself counts
 )
 view = gr.FeatureView("fraud", features=["history"], labels=["labels:is_fraud"])""",
@@ -54,7 +56,9 @@ view = gr.FeatureView("fraud", features=["history"], labels=["labels:is_fraud"])
         "it one would have to wait until the stretch is over.",
         "a lag of at least the label's window (Lag), or the label from the spine, computed of the time after its rows",
         """spend = gr.FeatureGroup(
-    "spend", entities=[user], source=payments,
+    "spend",
+    entities=[user],
+    source=payments,
     aggregations=[gr.Rolling({"amount": ["sum"]}, windows=["7d", "30d"])],
 )
 view = gr.FeatureView("spender", features=["spend:amount__sum__30d"], labels=["spend:amount__sum__7d"])""",
@@ -69,7 +73,9 @@ view = gr.FeatureView("spender", features=["spend:amount__sum__30d"], labels=["s
         "is from the future.",
         'nothing, if the column is known at the event time; else closed="left" or exact_matches=False',
         """delays = gr.FeatureGroup(
-    "delays", entities=[carrier], source=flights,
+    "delays",
+    entities=[carrier],
+    source=flights,
     aggregations=[gr.Rolling({"delay": ["mean"]}, windows=["7d"])],
 )
 view = gr.FeatureView("late", features=["delays"], labels=["delay"])  # the spine's delay: of the same flights?""",
