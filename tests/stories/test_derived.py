@@ -79,7 +79,16 @@ def test_statuses_and_columns(loaded: gr.FeatureStore) -> None:
 
 
 def test_explain_shows_them(loaded: gr.FeatureStore) -> None:
-    assert "per_visit = amount / NULLIF(visits, 0)" in loaded.explain_online("model")
+    shown = "per_visit = amount / NULLIF(visits, 0)"
+    assert shown in loaded.explain_online("model")
+    spine = pl.DataFrame({"user_id": ["u1"], "shop_id": [1], "basket": [1.5], "event_time": [at(20)]})
+    assert shown in loaded.get_historical_features("model", spine).explain()
+
+
+def test_a_spine_column_of_their_name_is_refused(loaded: gr.FeatureStore) -> None:
+    spine = pl.DataFrame({"user_id": ["u1"], "shop_id": [1], "basket": [1.5], "event_time": [at(20)], "twice": [1]})
+    with pytest.raises(NameCollisionError, match="twice"):
+        loaded.get_historical_features("model", spine)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ from grange.types.time import from_micros, isoformat
 def explain(plan: Plan) -> str:
     """The plan as text: sinks first, then the tree of nodes that feeds them."""
     lines = [_sink(sink) for sink in plan.sinks]
+    lines += [f"{item.name} = {item.expression.text}" for item in plan.derived]
     return "\n".join([*lines, *_tree(plan.root, "  " if lines else "")])
 
 

@@ -393,3 +393,5 @@ class Plan:
     verb: Literal["history", "materialize"]
     root: Node
     sinks: tuple[Sink, ...] = ()
+    derived: tuple[Derived, ...] = ()
+    """Expressions over what the root gives, each may use those before it."""

@@ -225,15 +225,25 @@ def get_historical_features(
                 found=f"feature {feature.group.name}:{feature.column}",
                 try_="rename the spine's column, or full_feature_names=True",
             )
+    derived = bind_derived(asked, bound)
+    for item in derived:
+        if item.name in rows.column_names:
+            raise NameCollisionError(
+                f"the spine already has a column {item.name!r}",
+                asked_by=asked.name,
+                found=f"derived feature {item.name} = {item.expression.text}",
+                try_="rename the spine's column",
+            )
     _check_requests(rows, asked)
     nodes: dict[tuple[str, str | None], tuple[str, Node]] = {
         key: (snapshot.meta.version, snapshot.rows) for key, snapshot in stored.items()
     }
-    plan = plan_history(bound, nodes, as_known=request.as_known)
+    plan = replace(plan_history(bound, nodes, as_known=request.as_known), derived=derived)
     handed_in, naive = _engine_spine(rows, bound, time)
     join = _Join(
         asked=asked,
         bound=bound,
+        derived=derived,
         view=_view(catalog, features),
         spine=rows,
         handed_in=handed_in,
@@ -255,6 +265,7 @@ class _Join:
 
     asked: Request
     bound: Sequence[BoundFeature]
+    derived: tuple[Derived, ...]
     view: FeatureView | None
     """What was asked for, where that is a view; a list does not say what its labels are."""
     spine: Spine
@@ -267,7 +278,7 @@ class _Join:
 
     def beside(self, found: Rows) -> Rows:
         """What the engine found, with what is derived of it."""
-        return with_derived(found, self.spine, bind_derived(self.asked, self.bound))
+        return with_derived(found, self.spine, self.derived)
 
 
 def _view(catalog: Catalog, features: Any) -> FeatureView | None:
