@@ -478,3 +478,16 @@ def test_poison_for_a_transform_is_told_in_a_bounded_number_of_runs(tmp_path: Pa
     with pytest.raises(gr.GrangeError):
         project.push("raw", [{**row, "text": "none"} for row in rows])
     project.close()
+
+
+@pytest.mark.parametrize(("closed", "boundary"), [("right", START), ("left", START + dt.timedelta(days=1))])
+def test_a_grid_of_counted_rows_follows_their_closed_end(tmp_path: Path, closed: Any, boundary: dt.datetime) -> None:
+    project = gr.FeatureStore(tmp_path, online="memory")
+    [spend, view] = definitions(interval="1d", online=False)
+    counted = (gr.Rolling({"*": "count"}, windows="1d", closed=closed), gr.Calendar("hour"))
+    project.apply([spend.with_(aggregations=counted), view])
+    project.push("payments", [event(START)])
+    project.materialize("spend")
+    rows = project.read("spend").polars
+    assert rows.select("at", "rows__count__1d").rows() == [(boundary, 1)]
+    project.close()

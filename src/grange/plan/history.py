@@ -192,7 +192,7 @@ def plan_spine(layout: Layout, rows: Node, *, start: int | None, end: int | None
 
 
 def plan_feature_rows(
-    layout: Layout, events: Node, *, group: str, interval: int | None, fill: bool, ttl: int | None
+    layout: Layout, events: Node, *, group: str, interval: int | None, fill: bool
 ) -> tuple[Node, Node]:
     """The feature rows of a group with aggregations: a spine of its entity keys and moments, and the join of its
     aggregates onto it, which takes the spine as `Input(SPINE)`.
@@ -205,26 +205,47 @@ def plan_feature_rows(
     if interval is None:
         spine = EntityTimes(current, layout.entity_keys, layout.event_time, None, None)
     else:
-        before = {"left", "none"}
-        closed: Literal["left", "right"] = (
-            "left" if all(item.closed in before for item in layout.aggregates if item.columns) else "right"
-        )
+        ends = {item.closed for item in layout.aggregates if item.function.about.tally != "time"}
+        closed: Literal["left", "right"] = "left" if ends <= {"left", "none"} else "right"
         spine = Grid(current, layout.entity_keys, layout.event_time, interval, closed, fill)
-    join = WindowJoin(
+    join = _window_join(
+        layout,
+        events,
         group=group,
         version="",
-        rows=events,
         keys=tuple((spine_column(key, layout.schema[key]), key) for key in layout.entity_keys),
+        exact_matches=True,
+        outputs=tuple(Output(item.name, item.name, item.dtype) for item in layout.aggregates),
+    )
+    return spine, PointInTimeJoin(Input(SPINE), SPINE_TIME, (join,), as_known=False)
+
+
+def _window_join(
+    layout: Layout,
+    events: Node,
+    *,
+    group: str,
+    version: str,
+    keys: tuple[tuple[str, str], ...],
+    exact_matches: bool,
+    outputs: tuple[Output, ...],
+) -> WindowJoin:
+    """A join of the aggregates that the outputs name."""
+    wanted = {output.column for output in outputs}
+    return WindowJoin(
+        group=group,
+        version=version,
+        rows=events,
+        keys=keys,
         event_time=layout.event_time,
         created_time=layout.created_time,
         event_id=layout.event_id,
         retracted=layout.retracted,
-        ttl=ttl,
-        exact_matches=True,
-        aggregates=layout.aggregates,
-        outputs=tuple(Output(item.name, item.name, item.dtype) for item in layout.aggregates),
+        ttl=layout.ttl,
+        exact_matches=exact_matches,
+        aggregates=tuple(item for item in layout.aggregates if item.name in wanted),
+        outputs=outputs,
     )
-    return spine, PointInTimeJoin(Input(SPINE), SPINE_TIME, (join,), as_known=False)
 
 
 def current_events(layout: Layout, events: Node) -> Node:
@@ -239,19 +260,13 @@ def _join(features: Sequence[BoundFeature], stored: Mapping[tuple[str, str | Non
     group, layout = first.group, first.layout
     version, rows = stored[group.name, first.selection.version]
     if layout.aggregates:
-        wanted = {item.column for item in features}
-        return WindowJoin(
+        return _window_join(
+            layout,
+            rows,
             group=group.name,
             version=version,
-            rows=rows,
             keys=tuple((spine_column(column, layout.schema[key]), key) for column, key in first.keys),
-            event_time=layout.event_time,
-            created_time=layout.created_time,
-            event_id=layout.event_id,
-            retracted=layout.retracted,
-            ttl=layout.ttl,
             exact_matches=first.selection.exact_matches,
-            aggregates=tuple(item for item in layout.aggregates if item.name in wanted),
             outputs=tuple(Output(item.column, item.name, item.dtype, item.default) for item in features),
         )
     return GroupJoin(

@@ -1,4 +1,4 @@
-"""Groups with aggregations: their feature rows, their online state, and events that are no events."""
+"""Groups with aggregations: their feature rows and their online state."""
 
 from __future__ import annotations
 
@@ -49,7 +49,6 @@ def feature_rows(group: FeatureGroup, events: Rows, engine: Engine) -> Rows:
         group=group.name,
         interval=None if group.interval is None else to_length(group.interval),
         fill=group.fill_gaps,
-        ttl=None if group.ttl is None else to_length(group.ttl),
     )
     if group.fill_gaps:
         _check_grid(group, events)
