@@ -3,12 +3,16 @@
 The history was materialized before (that is `--prepare`): events are stored once, in time order.
 """
 
+import numpy.random  # noqa: F401 - as below, what is loaded when features are first asked for
 import polars as pl
 import pyarrow as pa
 from grange_common import feature_store, imported
 from measure import arguments, fingerprint, report, timed
 
 import grange as gr
+import grange.quality.leaks.prediction
+import grange.quality.leaks.visible
+import grange.verbs.training.preparing
 from windows import FUNCTIONS, WINDOWS
 
 

@@ -7,6 +7,7 @@ memory is worked on partition by partition: an entity key's events all lie in on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow as pa
 from grange.definitions.expressions import parse_condition
 from grange.deriving.conditions import conditions
 from grange.frames import Rows
+from grange.kernels.arrays import single
 from grange.kernels.asof import Spine
 from grange.kernels.keys import KeyIndex
 from grange.kernels.windows import Events, evaluate
@@ -58,20 +60,28 @@ def in_order(rows: Node) -> bool:
     return isinstance(rows, Order) or (isinstance(rows, Scan) and rows.ordered)
 
 
-def window_features(
-    join: WindowJoin, index: KeyIndex, spine: Spine, events: pa.Table, *, as_known: bool
-) -> dict[str, pa.Array]:
-    """The outputs of a window join, one element per spine row, in the spine's order.
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """What the kernel looks at of a group's events."""
+
+    events: Events
+    values: Mapping[str, pa.Array]
+    """The columns that the functions look at, in their declared types (PIT-7)."""
+    masks: Mapping[str, np.ndarray]
+    """By filter, which rows match it."""
+
+
+def event_log(join: WindowJoin, index: KeyIndex, events: pa.Table, *, as_known: bool) -> EventLog:
+    """A group's events in the order of the kernel. Of the table it keeps no more than the values.
 
     Args:
         join: what is asked for.
         index: of the spine's keys.
-        spine: the spine's rows, sorted.
         events: the group's events, at least `event_columns` of them; all events of every key that it has any of.
         as_known: whether events created after a moment are invisible at it (PIT-5).
 
     Raises:
-        ColumnTypeError: a column is not of its declared type, or a sum of integers does not fit into 64 bits.
+        ColumnTypeError: a column is not of its declared type.
     """
     ordered = in_order(join.rows)
     needs_created = as_known or not ordered or join.event_id is not None
@@ -83,13 +93,29 @@ def window_features(
         event_id=_column(events, join.event_id),
         retracted=_column(events, join.retracted),
         ordered=ordered,
+        spent=True,
     )
+    return EventLog(log, _values(join, events), _masks(join, events))
+
+
+def answers(join: WindowJoin, spine: Spine, log: EventLog, *, as_known: bool) -> dict[str, pa.Array]:
+    """The outputs of a window join, one element per spine row, in the spine's order.
+
+    Args:
+        join: what is asked for.
+        spine: the spine's rows, sorted.
+        log: the group's events.
+        as_known: whether events created after a moment are invisible at it (PIT-5).
+
+    Raises:
+        ColumnTypeError: a sum of integers does not fit into 64 bits.
+    """
     found = evaluate(
         spine,
-        log,
+        log.events,
         join.aggregates,
-        _values(join, events),
-        _masks(join, events),
+        log.values,
+        log.masks,
         ttl=join.ttl,
         exact_matches=join.exact_matches,
         as_known=as_known,
@@ -97,17 +123,23 @@ def window_features(
     return {output.name: _with_default(join, output, found[output.column]) for output in join.outputs}
 
 
+def window_features(
+    join: WindowJoin, index: KeyIndex, spine: Spine, events: pa.Table, *, as_known: bool
+) -> dict[str, pa.Array]:
+    """The outputs of a window join of the events in a table: see `event_log` and `answers`."""
+    return answers(join, spine, event_log(join, index, events, as_known=as_known), as_known=as_known)
+
+
 def _column(events: pa.Table, name: str | None) -> pa.ChunkedArray | None:
     return None if name is None else events.column(name)
 
 
-def _values(join: WindowJoin, events: pa.Table) -> Mapping[str, pa.ChunkedArray]:
-    """The columns that the functions look at, in their declared types (PIT-7)."""
+def _values(join: WindowJoin, events: pa.Table) -> Mapping[str, pa.Array]:
     declared = {item.column: item.input for item in join.aggregates}
     declared |= {item.by: item.by_input for item in join.aggregates if item.by is not None}
     what = f"feature group {join.group!r}"
     return {
-        name: conform_column(events.column(name), Column(name, dtype), what=what)
+        name: single(conform_column(events.column(name), Column(name, dtype), what=what))
         for name, dtype in declared.items()
         if dtype is not None
     }
@@ -143,4 +175,14 @@ def scattered(parts: Sequence[tuple[np.ndarray, Mapping[str, pa.Array]]], rows: 
     return {name: pa.concat_arrays([outputs[name] for _, outputs in parts]).take(taken) for name in names}
 
 
-__all__ = ["event_columns", "filter_columns", "in_order", "partitions_of", "scattered", "window_features"]
+__all__ = [
+    "EventLog",
+    "answers",
+    "event_columns",
+    "event_log",
+    "filter_columns",
+    "in_order",
+    "partitions_of",
+    "scattered",
+    "window_features",
+]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +19,64 @@ KNOWN_ALWAYS = int(np.iinfo(np.int64).min)
 """What a null created time reads as: before every time, so first among ties and visible to every spine row."""
 
 
+TILE: Final = 1 << 16
+"""Elements that are worked on together, where a step would make an array of all that is not kept."""
+
+
+def room(count: int, kind: type[np.generic] = np.int64) -> NDArray[Any]:
+    """An array to be written, of arbitrary contents.
+
+    NumPy asks for memory in pages of the largest size. Where a host takes back what a machine does not use, fetching
+    such a page costs several times what fetching the small ones does that it stands for.
+    """
+    buffer = pa.allocate_buffer(count * np.dtype(kind).itemsize, memory_pool=pa.system_memory_pool())
+    return np.frombuffer(buffer, kind)
+
+
+def tiles(count: int) -> Iterator[slice]:
+    """Positions, tile by tile."""
+    for start in range(0, count, TILE):
+        yield slice(start, min(start + TILE, count))
+
+
+def borders(values: Ints, *, shift: int = 0) -> Mask:
+    """Which values differ from the one before, their lowest `shift` bits aside; the first does."""
+    new: Mask = room(len(values), np.bool_)
+    new[:1] = True
+    for before in tiles(len(new) - 1):
+        mine = slice(before.start + 1, before.stop + 1)
+        np.greater_equal(
+            (values[mine] ^ values[before]).view(np.uint64), np.uint64(1) << np.uint64(shift), out=new[mine]
+        )
+    return new
+
+
+def ascends(values: Ints) -> bool:
+    """Whether no value is less than the one before."""
+    return all(bool((values[t.start + 1 : t.stop + 1] >= values[t]).all()) for t in tiles(len(values) - 1))
+
+
+def repeated(values: Ints, counts: Ints) -> NDArray[np.uint32]:
+    """Each value so many times, one after another. None is negative or needs more than 32 bits."""
+    ends = np.cumsum(counts)
+    whole = room(int(ends[-1]) if len(ends) else 0, np.uint32)
+    step = max(1, len(values) * TILE // max(len(whole), 1))
+    for start in range(0, len(values), step):
+        stop = min(start + step, len(values))
+        whole[ends[start] - counts[start] : ends[stop - 1]] = np.repeat(values[start:stop], counts[start:stop])
+    return whole
+
+
 def single(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """The column as one array; copies only when it lies in several chunks."""
     if not isinstance(column, pa.ChunkedArray):
         return column
     if column.num_chunks == 1:
         return column.chunk(0)
-    return column.combine_chunks()
+    if column.num_chunks == 0:
+        return pa.array([], column.type)
+    # not `combine_chunks`, which takes a pool and asks another: one that keeps what it is given back
+    return pa.concat_arrays(column.chunks, memory_pool=pa.system_memory_pool())
 
 
 def validity(array: pa.Array) -> Mask | None:
@@ -83,15 +135,16 @@ def argsort(values: Ints) -> Ints:
     count = len(values)
     if count == 0:
         return np.zeros(0, np.int64)
-    if bool((values[1:] >= values[:-1]).all()):  # as histories and made spines are
+    if ascends(values):  # as histories and made spines are
         return np.arange(count, dtype=np.int64)
     low, high = int(values.min()), int(values.max())
     bits = count.bit_length()
     if (high - low).bit_length() + bits > 63:
         return np.argsort(values, kind="stable")
-    packed = values - low
+    packed: Ints = np.subtract(values, low, out=room(count))
     packed <<= bits
-    packed |= np.arange(count, dtype=np.int64)
+    for tile in tiles(count):
+        packed[tile] |= np.arange(tile.start, tile.stop)
     packed.sort()
     packed &= (1 << bits) - 1
     return packed

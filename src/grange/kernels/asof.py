@@ -5,7 +5,8 @@ row can see by time are then the ranks below a limit, and the newest of them is 
 rank packed into one integer sort fast and never tie, and the answer is the packed number just below the spine
 row's own (code, limit).
 
-The spine is sorted once per join key, so that every search walks memory forwards, and is shared by all groups.
+The spine is sorted once per join key, so that every search walks memory forwards, and is shared by all groups. One
+that comes in order of key and time is not sorted at all.
 
     index = KeyIndex.of({"user_id": spine_ids})
     spine = Spine.of(index, Instants.of(spine_times))
@@ -16,11 +17,12 @@ The spine is sorted once per join key, so that every search walks memory forward
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
-from grange.kernels.arrays import KNOWN_ALWAYS, Ints, Mask, argsort, integers, micros, single
+from grange.kernels.arrays import KNOWN_ALWAYS, Ints, Mask, argsort, integers, micros, room, single, tiles
 from grange.kernels.keys import KeyIndex
 
 NOTHING = -1
@@ -29,32 +31,43 @@ _MIN = int(np.iinfo(np.int64).min)
 _MAX = int(np.iinfo(np.int64).max)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Instants:
-    """The times of a spine, sorted once and shared by all its join keys.
+    """The times of a spine. They are sorted when that is first needed, once for all join keys.
 
     Shape:
+        `given` has one element per spine row, arbitrary where `valid` (None: everywhere) says that there is no time.
         `micros` ascends; `rows` says which spine row each belongs to. Rows without a time are left out.
-        `count` is the number of spine rows, those included.
     """
 
-    micros: Ints
-    rows: Ints
-    count: int
+    given: Ints
+    valid: Mask | None
 
     @classmethod
     def of(cls, times: pa.Array | pa.ChunkedArray) -> Instants:
-        """Sort a time column; nulls match nothing (TIME-1)."""
-        values, valid = micros(times)
-        if valid is None:
-            order = argsort(values)
-            return cls(values[order], order, len(values))
-        rows = np.flatnonzero(valid)
-        order = rows[argsort(values[rows])]
-        return cls(values[order], order, len(values))
+        """Those of a time column; nulls match nothing (TIME-1)."""
+        return cls(*micros(times))
+
+    @property
+    def count(self) -> int:
+        """The number of spine rows, those without a time included."""
+        return len(self.given)
+
+    @cached_property
+    def rows(self) -> Ints:
+        """The spine rows in order of their times."""
+        if self.valid is None:
+            return argsort(self.given)
+        rows = np.flatnonzero(self.valid)
+        return rows[argsort(self.given[rows])]
+
+    @cached_property
+    def micros(self) -> Ints:
+        """The times in their order."""
+        return self.given[self.rows]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Spine:
     """A spine's rows in order of (entity code, time). Immutable; made once per join key.
 
@@ -63,16 +76,37 @@ class Spine:
     """
 
     codes: Ints
-    ranks: Ints
     instants: Instants
+    _sorted: Ints | None
+    """The ranks; None when the rows stand in this order already, as those of made spines do."""
 
     @classmethod
     def of(cls, index: KeyIndex, instants: Instants) -> Spine:
         """Sort the rows whose keys `index` encodes. `index` and `instants` are of the same rows."""
+        present = instants.valid is None and (not len(index.codes) or index.codes[0] >= 0)
+        if present and _ascends([index.codes, instants.given]):
+            return cls(index.codes, instants, None)
         codes = index.codes[instants.rows]
         packed, bits = _pack(codes)
         packed.sort()
-        return cls(packed >> bits, packed & ((1 << bits) - 1), instants)
+        return cls(packed >> bits, instants, packed & ((1 << bits) - 1))
+
+    @cached_property
+    def ranks(self) -> Ints:
+        """By position: which of the instants it is."""
+        if self._sorted is not None:
+            return self._sorted
+        ranks = np.empty(len(self.codes), np.int64)
+        ranks[self.instants.rows] = np.arange(len(ranks))
+        return ranks
+
+    def times(self, part: slice) -> Ints:
+        """The times at some positions."""
+        return self.instants.given[part] if self._sorted is None else self.instants.micros[self._sorted[part]]
+
+    def rows(self, part: slice) -> Ints | slice:
+        """The spine's rows at some positions."""
+        return part if self._sorted is None else self.instants.rows[self._sorted[part]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +201,23 @@ def latest(history: History) -> Ints:
     return rows
 
 
+def in_order_of_code(codes: Ints, *, spent: bool = False) -> tuple[Ints, int]:
+    """Present keys' codes and positions, each pair in one integer, sorted; and how many bits the position has.
+
+    `spent`: nobody looks at the codes again, and they may be written over.
+    """
+    bits = len(codes).bit_length()
+    absent = len(codes) > 0 and int(codes.min()) < 0
+    packed: Ints = codes if spent and codes.flags.writeable else room(len(codes))
+    np.left_shift(codes, bits, out=packed)
+    for tile in tiles(len(packed)):
+        packed[tile] |= np.arange(tile.start, tile.stop)
+    if absent:  # a negative code stays negative
+        packed = packed[packed >= 0]
+    packed.sort()
+    return packed, bits
+
+
 def _pack(codes: Ints) -> tuple[Ints, int]:
     """Code and position of every present key in one integer, unsorted, and how many bits the position has."""
     bits = len(codes).bit_length()
@@ -206,6 +257,11 @@ def _ranked(times: Ints, created: Ints | None, sequence: Ints | None, rows: Ints
 
 def _ascends(columns: list[Ints]) -> bool:
     """Whether rows ascend by the first column, its ties by the second, and so on."""
+    steps = len(columns[0]) - 1 if columns else 0
+    return all(_steps_up([values[tile.start : tile.stop + 1] for values in columns]) for tile in tiles(steps))
+
+
+def _steps_up(columns: list[Ints]) -> bool:
     undecided: Mask | None = None
     for values in columns:
         step_down, same = values[1:] < values[:-1], values[1:] == values[:-1]

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from grange.errors import KeyTypeError
-from grange.kernels.arrays import Ints, Mask, integers, single
+from grange.kernels.arrays import Ints, Mask, integers, room, single, tiles
 
 Columns = Mapping[str, pa.Array | pa.ChunkedArray]
 """Key columns by name, in the order of the join keys. Lookups go by position; names are for messages."""
@@ -146,7 +146,8 @@ def _encode(values: _Values) -> tuple[_Column, Ints]:
     # a table over the whole range costs less than hashing, as long as it stays about as small as the rows
     if high - low < max(1 << 16, 8 * len(present)):
         seen = np.zeros(high - low + 1, np.bool_)
-        seen[present - low] = True
+        for tile in tiles(len(present)):
+            seen[present[tile] - low] = True
         table = np.cumsum(seen, dtype=np.int32) - np.int32(1)
         size = int(table[-1]) + 1
         table[~seen] = ABSENT
@@ -172,15 +173,23 @@ class _Dense:
         assert values.numbers is not None
         if not len(self.table):
             return _all_absent(len(values.numbers))
-        high = self.low + len(self.table) - 1
-        inside = (values.numbers >= self.low) & (values.numbers <= high)
-        _forget_wrapped(inside, values, self.unsigned)
+        codes = room(len(values.numbers))
+        for tile in tiles(len(codes)):
+            codes[tile] = self._lookup(values, tile)
+        return codes
+
+    def _lookup(self, values: _Values, tile: slice) -> Ints | np.ndarray[tuple[Any, ...], np.dtype[np.int32]]:
+        assert values.numbers is not None
+        numbers = values.numbers[tile]
+        inside = (numbers >= self.low) & (numbers <= self.low + len(self.table) - 1)
+        if values.unsigned != self.unsigned:
+            inside &= numbers >= 0
         if values.valid is not None:
-            inside &= values.valid
+            inside &= values.valid[tile]
         if inside.all():
-            return self.table[values.numbers - self.low].astype(np.int64)
-        codes = _all_absent(len(values.numbers))
-        codes[inside] = self.table[values.numbers[inside] - self.low]
+            return self.table.take(numbers - self.low)
+        codes = _all_absent(len(numbers))
+        codes[inside] = self.table[numbers[inside] - self.low]
         return codes
 
 

@@ -35,7 +35,7 @@ def feature_rows(group: FeatureGroup, events: Rows, engine: Engine) -> Rows:
     """A group's aggregates as of each of its events, or on its grid.
 
     Shape:
-        Entity key, event time, features; one row per entity key and moment, by moment.
+        Entity key, event time, features; one row per entity key and moment, by moment then key.
 
     Args:
         group: the group, its schema fixed.
@@ -52,7 +52,9 @@ def feature_rows(group: FeatureGroup, events: Rows, engine: Engine) -> Rows:
     )
     if group.fill_gaps:
         _check_grid(group, events)
-    spine = engine.run(spine_node, {STORED: events}).arrow
+    made = engine.run(spine_node, {STORED: events})
+    # keys ascend within a moment already; a grid comes by moment
+    spine = Rows(polars=made.polars.sort(group.event_time, maintain_order=True)).arrow
     asked = {spine_column(key, group.schema[key]): spine.column(key) for key in group.join_keys}
     import pyarrow as pa
 

@@ -323,7 +323,7 @@ def test_latest_is_the_newest_row_whole_and_leaves_null_keys_out() -> None:
     assert table.schema.field("t").type == TIMESTAMP
 
 
-def test_entity_times_are_distinct_and_ordered_by_time_then_key() -> None:
+def test_entity_times_are_distinct_and_ordered_by_key_then_time() -> None:
     rows = {"k": ["b", "a", "b", None, "a", "z"], "n": [1, 10, 1, 1, 9, 1], "t": times(1, 1, 1, 1, 1, 5), "v": range(6)}
     table = run(EntityTimes(Input("x"), ("k", "n"), "t", at(1), at(5)), x=pa.table({**rows, "v": list(range(6))}))
     assert table.select(["k", "n"]).to_pylist() == [{"k": "a", "n": 9}, {"k": "a", "n": 10}, {"k": "b", "n": 1}]

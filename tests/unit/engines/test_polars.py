@@ -28,6 +28,7 @@ from grange.plan.nodes import (
     Between,
     Concat,
     Conform,
+    EntityTimes,
     GroupJoin,
     Input,
     Latest,
@@ -460,3 +461,39 @@ def test_latest_keeps_whole_rows_in_their_types() -> None:
     table = run(Latest(Input("rows"), ("k",), "t", "c"), rows=rows)
     assert {row["k"]: row["v"] for row in table.to_pylist()} == {"a": 1, "b": None}
     assert table.schema.field("v").type == pa.int8()
+
+
+# One request
+
+
+def _joined(files: Scan) -> PointInTimeJoin:
+    outputs = tuple(Output(name, name, as_dtype(kind)) for name, kind in (("at", "datetime"), ("amount", "int64")))
+    join = GroupJoin("g", "1.0.0", files, (("user", "user"),), "at", None, None, True, outputs)
+    return PointInTimeJoin(Input("spine"), "at", (join,), as_known=False)
+
+
+def test_a_request_reads_the_rows_of_a_made_spine_once_and_finds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pa.table({"user": [2, 1, 2, None], "at": times(1, 2, 3, 4), "amount": [10, 20, None, 40]})
+    pq.write_table(rows, tmp_path / "rows.parquet", row_group_size=1)
+    files = scan("parquet", tmp_path / "rows.parquet", ordered=True)
+    spine = EntityTimes(files, ("user",), "at", None, None)
+    alone, together = PolarsEngine(), PolarsEngine().for_one_request()
+    made = alone.run(spine, {})
+    expected = alone.run(_joined(files), {"spine": made}).arrow
+    assert expected.to_pydict()["amount"] == [20, 10, None]
+
+    assert together.run(spine, {}).arrow == made.arrow
+    read: set[str] = set()
+    collect = pl.LazyFrame.collect
+
+    def noted(frame: pl.LazyFrame, **how: Any) -> pl.DataFrame:
+        read.update(frame.collect_schema().names())
+        return collect(frame, **how)
+
+    monkeypatch.setattr(pl.LazyFrame, "collect", noted)
+    assert together.run(_joined(files), {"spine": made}).arrow == expected
+    assert "amount" in read and "user" not in read
+    assert together.run(_joined(files), {"spine": made}).arrow == expected
+    assert "user" in read  # held no more

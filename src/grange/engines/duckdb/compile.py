@@ -279,7 +279,7 @@ def _entity_times(node: EntityTimes, query: Query) -> Query:
     chosen = query.select([*zip(node.keys, keys, strict=True), (node.event_time, _time(event))], "WHERE", present)
     cells = [cell(index) for index in range(len(chosen.names))]
     distinct = Query(sql("SELECT DISTINCT", listed(cells), "FROM", chosen.nested("q")), chosen.names)
-    return distinct.all("ORDER BY", listed([cells[-1], *cells[:-1]]))
+    return distinct.all("ORDER BY", listed(cells))
 
 
 # The point-in-time join

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from polars.exceptions import PolarsError
@@ -13,12 +14,21 @@ from polars.exceptions import PolarsError
 from grange.definitions.transforms import PythonTransform
 from grange.engines.polars.joining import Part, point_in_time_join
 from grange.engines.polars.scans import blame, check_column, scan, together
-from grange.engines.polars.values import TIME, canonical, conformed, is_canonical, polars_type
+from grange.engines.polars.values import (
+    TIME,
+    canonical,
+    conformed,
+    from_arrow,
+    from_numpy,
+    is_canonical,
+    polars_type,
+)
 from grange.errors import RequestError, SchemaError, SourceError, TransformError
 from grange.frames import Rows
-from grange.kernels.arrays import KNOWN_ALWAYS
-from grange.kernels.asof import History, latest
+from grange.kernels.arrays import KNOWN_ALWAYS, borders, repeated, room, tiles
+from grange.kernels.asof import History, in_order_of_code, latest
 from grange.kernels.keys import KeyIndex
+from grange.kernels.windows.spans import expand
 from grange.plan.checks import check_align, check_concat
 from grange.plan.nodes import (
     Align,
@@ -41,10 +51,11 @@ from grange.plan.nodes import (
 )
 from grange.transforming import run_transform
 from grange.types import DataType
-from grange.types.arrow import conform, plain
+from grange.types.arrow import TIMESTAMP, conform, plain
 from grange.types.names import EVENT_TIME, SEQUENCE
 from grange.types.schema import Column
 from grange.types.time import ALWAYS_MICROS
+from grange.windowing import partitions_of
 
 _ROW: Final = "__row"
 
@@ -58,12 +69,31 @@ class PolarsEngine:
         """The rows of a node. See `grange.ports.engine.Engine.run`."""
         return _Run(inputs).rows(node)
 
+    def for_one_request(self) -> _RequestEngine:
+        """An engine that reads the stored keys and times of a made spine (PIT-8) once: the join onto it has them."""
+        return _RequestEngine()
+
+
+class _RequestEngine:
+    """As `PolarsEngine`, for the runs of one request: what was read is held until it is used, or the engine gone."""
+
+    name = "polars"
+
+    def __init__(self) -> None:
+        self._held: dict[Scan, pl.DataFrame] = {}
+
+    def run(self, node: Node, inputs: Mapping[str, Rows]) -> Rows:
+        """The rows of a node. See `grange.ports.engine.Engine.run`."""
+        return _Run(inputs, self._held).rows(node)
+
 
 @dataclass(frozen=True, slots=True)
 class _Run:
     """One run of a plan."""
 
     inputs: Mapping[str, Rows]
+    held: dict[Scan, pl.DataFrame] | None = None
+    """Keys and times that a spine was made of. Whoever reads the same rows next takes them."""
 
     def rows(self, node: Node) -> Rows:
         """A node's rows, read."""
@@ -75,12 +105,21 @@ class _Run:
             frame = self._lazy(node)
             if columns is not None:
                 _check_columns(frame, columns)
+                known = self._taken(node) if part is None else None
+                if known is not None:
+                    unread = [name for name in columns if name not in known.columns]
+                    more = frame.select(unread).collect().get_columns() if unread else []
+                    return known.hstack(more).select(columns)
                 frame = frame.select(columns)
             return (frame if part is None else frame.slice(*part)).collect()
         except (PolarsError, OSError):
             for scanned in _scans(node):
                 blame(scanned)
             raise
+
+    def _taken(self, node: Node) -> pl.DataFrame | None:
+        """What was read of a node before and is held, from now on no more."""
+        return self.held.pop(node, None) if self.held and isinstance(node, Scan) else None
 
     def _lazy(self, node: Node, limit: int | None = None) -> pl.LazyFrame:
         """A node's rows, not read yet; so many rows are enough."""
@@ -217,10 +256,13 @@ class _Run:
             created_time=created[0] if created else None,
             sequence=frame.get_column(SEQUENCE).to_arrow(),
         )
-        return frame[pl.Series(latest(history), dtype=pl.UInt32)]
+        return frame[from_numpy(latest(history).astype(np.uint32))]
 
     def _entity_times(self, node: EntityTimes) -> pl.DataFrame:
-        frame = canonical(self._frame(node.input, list(dict.fromkeys([*node.keys, node.event_time]))))
+        read = self._frame(node.input, list(dict.fromkeys([*node.keys, node.event_time])))
+        if self.held is not None and isinstance(node.input, Scan) and partitions_of(read.height) == 1:
+            self.held[node.input] = read = read.rechunk()
+        frame = canonical(read)
         moments = _time(frame, node.event_time)
         inside = moments.is_not_null()
         if node.start is not None:
@@ -228,16 +270,7 @@ class _Run:
         if node.end is not None:
             inside &= moments.to_physical() < node.end
         chosen = frame.with_columns(moments).filter(inside).drop_nulls(node.keys)
-        order = [node.event_time, *node.keys]
-        times = chosen.get_column(node.event_time)
-        if not times.is_sorted():
-            return chosen.unique().sort(order)
-        # in order of time already, as stored rows are: only rows of equal times can be twice, or out of order
-        tied = ((times == times.shift(1)) | (times == times.shift(-1))).fill_null(value=False)
-        if not tied.any():
-            return chosen
-        together = chosen.filter(tied).unique().sort(order)
-        return chosen.filter(~tied).merge_sorted(together, key=node.event_time)
+        return _by_key_and_time(chosen, node.keys, node.event_time)
 
     def _current_events(self, node: CurrentEvents) -> pl.LazyFrame:
         frame = self._lazy(node.input)
@@ -272,6 +305,37 @@ class _Run:
         if node.end is not None:
             rows = rows.filter(pl.col(node.event_time) < node.end)
         return rows.sort(node.event_time, *node.keys).with_columns(pl.col(node.event_time).cast(TIME))
+
+
+def _by_key_and_time(frame: pl.DataFrame, keys: Sequence[str], time: str) -> pl.DataFrame:
+    """The distinct rows by key, then time; none of both is null.
+
+    Keys become small integers, which sort several times faster than rows do, and only the distinct ones are compared.
+    """
+    if frame.is_empty():
+        return frame
+    codes = KeyIndex.of({key: frame.get_column(key).to_arrow() for key in keys}).codes
+    history = History.of(codes, frame.get_column(time).to_arrow())
+    packed, bits = in_order_of_code(history.codes, spent=True)
+    positions = (1 << bits) - 1
+    times = room(len(packed))
+    for tile in tiles(len(packed)):
+        history.times.take(packed[tile] & positions, out=times[tile], mode="clip")
+    first_of_key = borders(packed, shift=bits)
+    first_of_pair = first_of_key | borders(times)
+    if not first_of_pair.all():
+        packed, times, first_of_key = packed[first_of_pair], times[first_of_pair], first_of_key[first_of_pair]
+    starts = np.flatnonzero(first_of_key)
+    counts = np.diff(starts, append=len(packed))
+    heads = frame.select(keys)[from_numpy(history.rows(packed[starts] & positions).astype(np.uint32))]
+    del packed
+    ranking = heads.select(pl.arg_sort_by(keys).cast(pl.Int64)).to_series().to_numpy()
+    if (ranking[1:] < ranking[:-1]).any():
+        times, counts = times[expand(starts[ranking], counts[ranking])], counts[ranking]
+    moments = pa.Array.from_buffers(TIMESTAMP, len(times), [None, pa.py_buffer(times)])
+    numbers = pa.Array.from_buffers(pa.uint32(), len(times), [None, pa.py_buffer(repeated(ranking, counts))])
+    named = from_arrow(time, pa.chunked_array([moments]))
+    return heads[from_arrow("", pa.chunked_array([numbers]))].with_columns(named).select(frame.columns)
 
 
 def _concat(parts: Sequence[pl.LazyFrame]) -> pl.LazyFrame:

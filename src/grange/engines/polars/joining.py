@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from grange.engines.polars.scans import check_column
-from grange.engines.polars.values import conformed, is_canonical, literal
+from grange.engines.polars.values import conformed, from_numpy, is_canonical, literal
 from grange.frames import Rows
 from grange.kernels.arrays import Ints
 from grange.kernels.asof import History, Instants, Spine, as_of
@@ -24,7 +24,7 @@ from grange.kernels.keys import KeyIndex
 from grange.plan.nodes import Concat, GroupJoin, Input, Join, Node, Output, PointInTimeJoin, Scan, WindowJoin
 from grange.types.names import SEQUENCE
 from grange.types.schema import Column
-from grange.windowing import event_columns, in_order, partitions_of, scattered, window_features
+from grange.windowing import answers, event_columns, event_log, in_order, partitions_of, scattered, window_features
 
 _AT_ONCE: Final = 2
 
@@ -104,14 +104,16 @@ def _windows(
     if count == 1:
         events = read(join.rows, columns).to_arrow()
         have = keyed.result()
-        return _framed(window_features(join, have.index, have.spine, events, as_known=node.as_known))
+        log = event_log(join, have.index, events, as_known=node.as_known)
+        del events  # the memory of keys and times is free again before the answers take theirs
+        return _framed(answers(join, have.spine, log, as_known=node.as_known))
     names = [name for name, _ in join.keys]
     whole = (spine if spine.is_polars else Rows(polars=spine.polars)).select([*names, node.time])
     where = whole.polars.select(_partition_of(names, whole.polars.schema, count)).to_series().to_numpy()
     parts = []
     for number in range(count):
         places = np.flatnonzero(where == number)
-        share = Rows(polars=whole.polars[pl.Series(places, dtype=pl.UInt32)])
+        share = Rows(polars=whole.polars[from_numpy(places.astype(np.uint32))])
         index = KeyIndex.of({name: _spine_column(share, name) for name in names})
         at = Spine.of(index, Instants.of(_spine_column(share, node.time)))
         mine = _partition_of([of_group for _, of_group in join.keys], scan(join.rows).collect_schema(), count) == number
@@ -210,9 +212,13 @@ def _gather(join: GroupJoin, rows: Ints, read: Callable[[int, int], pl.DataFrame
         first = int(rows.min() if hits == len(rows) else rows[hit].min())
         stored = _canonical(join, read(first, last - first + 1).rechunk())
         # a gather with nulls in its index is several times slower than one without, and a mask over it
-        position = pl.Series((rows - first).clip(0).astype(np.uint32))
+        position = from_numpy((rows - first).clip(0).astype(np.uint32))
         taken = pl.all().gather(pl.lit(position))
-        chosen = stored.select(taken if hits == len(rows) else pl.when(pl.lit(pl.Series(hit))).then(taken).name.keep())
+        chosen = stored.select(
+            taken
+            if hits == len(rows)
+            else pl.when(pl.lit(from_numpy(hit.view(np.uint8)).cast(pl.Boolean))).then(taken).name.keep()
+        )
     return chosen.select(_output(join, output) for output in join.outputs)
 
 

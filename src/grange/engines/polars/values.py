@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from grange.types import DataType
 from grange.types.arrow import arrow_type, conform_column, constant, from_arrow_type
@@ -59,6 +61,13 @@ def from_arrow(name: str, values: pa.ChunkedArray) -> pl.Series:
     series = pl.from_arrow(values)
     assert isinstance(series, pl.Series)
     return series.alias(name)
+
+
+def from_numpy(values: NDArray[np.generic]) -> pl.Series:
+    """Numbers without a name, not copied. Polars' own way loads NumPy's masked arrays first, which takes a while."""
+    plain = np.ascontiguousarray(values)
+    kind = pa.from_numpy_dtype(plain.dtype)
+    return from_arrow("", pa.chunked_array([pa.Array.from_buffers(kind, len(plain), [None, pa.py_buffer(plain)])]))
 
 
 def literal(value: object, dtype: DataType, *, what: str) -> pl.Expr:

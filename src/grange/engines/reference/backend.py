@@ -175,12 +175,12 @@ def _latest(node: Latest, table: pa.Table) -> pa.Table:
 def _entity_times(node: EntityTimes, table: pa.Table) -> pa.Table:
     keys = keys_of(table, node.keys)
     times = times_of(table, node.event_time)
-    first: dict[tuple[Micros, Key], int] = {}
+    first: dict[tuple[Key, Micros], int] = {}
     for row in rows_inside(times, node.start, node.end):
         time = times[row]
         assert time is not None, "a null time is outside"
         if None not in keys[row]:
-            first.setdefault((time, keys[row]), row)
+            first.setdefault((keys[row], time), row)
     chosen = canonical(select(table, [*node.keys, node.event_time]))
     place = chosen.schema.get_field_index(node.event_time)
     moments = conform_column(chosen.column(place), Column(node.event_time, DataType("datetime")), what="event time")

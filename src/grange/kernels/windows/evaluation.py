@@ -11,10 +11,10 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from grange.kernels.arrays import Ints, Mask
+from grange.kernels.arrays import Mask
 from grange.kernels.asof import Spine
 from grange.kernels.calendar import evaluate_calendar
-from grange.kernels.windows.answers import Answer, Sink, patch
+from grange.kernels.windows.answers import Answer, Sink, Validity, patch
 from grange.kernels.windows.events import Events
 from grange.kernels.windows.functions import answer, is_number, least_values, takes_runs
 from grange.kernels.windows.reach import Ask
@@ -22,8 +22,10 @@ from grange.kernels.windows.selection import Table
 from grange.kernels.windows.track import Questions, Track
 from grange.types.aggregates import Aggregate
 
-_PART: Final = 1 << 18
+_PART: Final = 1 << 16
 """Events that are looked at together: those of whole entity keys, so a key with more has a part of its own."""
+_MOST: Final = 4
+"""Times so many of them, where few questions are asked about each event."""
 _BLOCK: Final = 1 << 16
 """Questions that are answered together: few enough that what is computed for them stays near the processor."""
 _THREADS: Final = min(2, os.cpu_count() or 1)
@@ -64,79 +66,83 @@ def evaluate(
         ColumnTypeError: a sum or range of integers does not fit into 64 bits.
         MissingDependencyError: a sketch or a calendar of holidays needs a package that is not installed.
     """
-    timed = np.zeros(spine.instants.count, np.bool_)
-    timed[spine.instants.rows] = True
+    timed = Validity.of(spine.instants.valid, spine.instants.count)
     windowed = [each for each in aggregates if each.function.about.tally != "time"]
     jobs: dict[Ask, list[Aggregate]] = {}
     for each in windowed:
         jobs.setdefault(Ask.of(each, ttl=ttl, exact_matches=exact_matches), []).append(each)
     table = Table(values)
-    sinks = _sinks(jobs, table, timed)
+    work = _shares(spine, events) if jobs else []
+    everywhere = sum(share.asked.stop - share.asked.start for share in work) == len(timed)
+    sinks = _sinks(jobs, table, timed, everywhere=everywhere)
 
-    def run(part: _Part) -> None:
-        _answer_part(part, spine, table, masks, jobs, sinks, as_known=as_known)
+    def run(share: _Share) -> None:
+        _answer_share(share, spine, events, table, masks, jobs, sinks, as_known=as_known)
 
-    work = _parts(spine, events) if jobs else []
     if len(work) > 1 and _THREADS > 1:
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(run, work))
     else:
-        for part in work:
-            run(part)
+        for share in work:
+            run(share)
     columns = {}
     for each in aggregates:
         if each.function.about.tally == "time":
-            columns[each.name] = _of_the_moment(each, spine, timed)
+            columns[each.name] = _of_the_moment(each, spine)
         else:
             columns[each.name] = sinks.pop(each.name).column(values[each.column] if each.columns else None)
     return columns
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """The events of some entity keys, and the positions in the spine that ask for these keys."""
+class _Share:
+    """The positions of the events of some entity keys, and those in the spine that ask for these keys."""
 
-    events: Events
+    events: slice
     asked: slice
 
 
-def _parts(spine: Spine, events: Events) -> list[_Part]:
-    parts, start = [], 0
-    while start < len(events.codes):
-        stop = min(start + _PART, len(events.codes))
-        if stop < len(events.codes):
-            code = events.codes[stop]
-            border = int(np.searchsorted(events.codes, code))
-            stop = border if border > start else int(np.searchsorted(events.codes, code, side="right"))
-        codes = events.codes[start:stop]
-        asked = np.searchsorted(spine.codes, [codes[0], codes[-1] + 1])
+def _shares(spine: Spine, events: Events) -> list[_Share]:
+    # as many events as a block of questions is about
+    size = min(max(_BLOCK * len(events) // max(len(spine.codes), 1), _PART), _MOST * _PART)
+    shares, start = [], 0
+    while start < len(events):
+        stop = min(start + size, len(events))
+        if stop < len(events):
+            code = events.code_at(stop)
+            border = events.begin(code)
+            stop = border if border > start else events.begin(code + 1)
+        asked = np.searchsorted(spine.codes, [events.code_at(start), events.code_at(stop - 1) + 1])
         if asked[0] < asked[1]:
-            parts.append(_Part(events.take(slice(start, stop)), slice(int(asked[0]), int(asked[1]))))
+            shares.append(_Share(slice(start, stop), slice(int(asked[0]), int(asked[1]))))
         start = stop
-    return parts
+    return shares
 
 
-def _sinks(jobs: Mapping[Ask, Sequence[Aggregate]], table: Table, timed: Mask) -> dict[str, Sink]:
+def _sinks(
+    jobs: Mapping[Ask, Sequence[Aggregate]], table: Table, timed: Validity, *, everywhere: bool
+) -> dict[str, Sink]:
     """Numbers that are null for the same windows share one mask, which the first of them writes."""
     sinks: dict[str, Sink] = {}
-    shared: dict[object, Mask] = {}
+    shared: dict[object, Validity] = {}
     for ask, aggregates in jobs.items():
         for each in aggregates:
             least = least_values(each.function.name)
             key = ask, each.columns, least, is_number(each, table)
             if least == 0:
-                sinks[each.name] = Sink(each, timed, shared=True)
+                sinks[each.name] = Sink(each, timed, shared=True, everywhere=everywhere)
             elif key in shared:
-                sinks[each.name] = Sink(each, shared[key], shared=True)
+                sinks[each.name] = Sink(each, shared[key], shared=True, everywhere=everywhere)
             else:
-                shared[key] = np.full(len(timed), False)
-                sinks[each.name] = Sink(each, shared[key], shared=False)
+                shared[key] = Validity(len(timed), everywhere=everywhere)
+                sinks[each.name] = Sink(each, shared[key], shared=False, everywhere=everywhere)
     return sinks
 
 
-def _answer_part(
-    part: _Part,
+def _answer_share(
+    share: _Share,
     spine: Spine,
+    events: Events,
     table: Table,
     masks: Mapping[str, Mask],
     jobs: Mapping[Ask, Sequence[Aggregate]],
@@ -145,14 +151,12 @@ def _answer_part(
     as_known: bool,
 ) -> None:
     filters = {ask.filter: None for ask in jobs}
-    tracks = {
-        each: Track(table, part.events, None if each is None else masks[each], as_known=as_known) for each in filters
-    }
-    for start in range(part.asked.start, part.asked.stop, _BLOCK):
-        block = slice(start, min(start + _BLOCK, part.asked.stop))
-        ranks = spine.ranks[block]
-        rows = spine.instants.rows[ranks]
-        questions = Questions(spine.codes[block], spine.instants.micros[ranks])
+    part = events.part(share.events)
+    tracks = {each: Track(table, part, None if each is None else masks[each], as_known=as_known) for each in filters}
+    for start in range(share.asked.start, share.asked.stop, _BLOCK):
+        block = slice(start, min(start + _BLOCK, share.asked.stop))
+        rows = spine.rows(block)
+        questions = Questions(spine.codes[block], spine.times(block))
         for ask, aggregates in jobs.items():
             for name, found in _answers(tracks[ask.filter], questions, ask, aggregates).items():
                 sinks[name].put(rows, found)
@@ -172,8 +176,8 @@ def _answers(track: Track, questions: Questions, ask: Ask, aggregates: Sequence[
     return {each.name: answers[each.name] for each in aggregates}
 
 
-def _of_the_moment(aggregate: Aggregate, spine: Spine, timed: Mask) -> pa.Array:
-    moments: Ints = np.zeros(len(timed), np.int64)
+def _of_the_moment(aggregate: Aggregate, spine: Spine) -> pa.Array:
     ask = Ask.of(aggregate, ttl=None, exact_matches=True)
-    moments[spine.instants.rows] = ask.moments(spine.instants.micros)
-    return evaluate_calendar(aggregate.function, moments, None if timed.all() else timed)
+    given, timed = spine.instants.given, spine.instants.valid
+    moments = ask.moments(given if timed is None else np.where(timed, given, 0))
+    return evaluate_calendar(aggregate.function, moments, None if timed is None or timed.all() else timed)

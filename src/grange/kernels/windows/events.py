@@ -7,7 +7,7 @@ A row counts from the moment it was known until the moment a later written versi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,31 +15,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from grange.kernels.arrays import KNOWN_ALWAYS, Ints, Mask, argsort, integers, micros, single
-from grange.kernels.asof import History
+from grange.kernels.asof import History, in_order_of_code
 
 NEVER: Final = int(np.iinfo(np.int64).max)
 """The time at which a row that nothing supersedes stops counting."""
-
-_TILE: Final = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
 class Events:
     """The rows of one group that count at some moment: those with a key that is asked for and an event time.
 
-    Shape:
-        Every array has one element per row, ordered by entity code, then by PIT-3.
+    They are put in order, by entity code, then by PIT-3. What else is known of them is looked up part by part.
     """
 
-    rows: Ints
-    """Which row of the table it is."""
-    codes: Ints
-    times: Ints
-    """Event times, microseconds since 1970-01-01 UTC."""
-    born: Ints | None
-    """Created times, `KNOWN_ALWAYS` for a null; None when the table has none."""
-    died: Ints | None
-    """When a later version of the event was known, `NEVER` for the last one; None when all are the last."""
+    _packed: Ints
+    """The code, then the position in PIT-3 order."""
+    _bits: int
+    """Of the position."""
+    _times: Ints
+    """By position, as `_created` and `_rows`."""
+    _created: Ints | None
+    _rows: Ints | None
+    """Which row of the table it is; None when positions are rows."""
+    _died: Ints | None
+    """By row of the table, when a later version of the event was known; None when all are the last."""
 
     @classmethod
     def of(
@@ -52,6 +51,7 @@ class Events:
         event_id: pa.Array | pa.ChunkedArray | None = None,
         retracted: pa.Array | pa.ChunkedArray | None = None,
         ordered: bool = False,
+        spent: bool = False,
     ) -> Events:
         """Order the rows of a table, and settle which version of an event counts when.
 
@@ -64,58 +64,81 @@ class Events:
                 counts (newest created time, then largest sequence). A null id is an event of its own (WIN-6).
             retracted: true in a version that takes its event back; null is false.
             ordered: the rows stand in PIT-3 order already.
+            spent: nobody looks at `codes` again, and they may be written over.
         """
         history = History.of(codes, event_time, created_time=created_time, sequence=sequence, ordered=ordered)
-        by_code, own_codes = _by_code(history.codes)
-        events = cls(
-            rows=history.rows(by_code),
-            codes=own_codes,
-            times=history.times[by_code],
-            born=None if created_time is None or history.created is None else history.created[by_code],
-            died=None,
-        )
+        packed, bits = in_order_of_code(history.codes, spent=spent and event_id is None)
+        created = None if created_time is None else history.created
+        events = cls(packed, bits, history.times, created, history.order, None)
         died = None
         if event_id is not None:
             died = _superseded(codes, single(event_id), _known_from(created_time, len(codes)), sequence)
         gone = None if retracted is None else _true(retracted)
         return events if died is None and gone is None else events._counting(died, gone)
 
+    def __len__(self) -> int:
+        return len(self._packed)
+
     def _counting(self, died: Ints | None, gone: Mask | None) -> Events:
         """Without the rows that never count. `died` and `gone` (taken back) are by row of the table."""
-        ends = np.full(len(self.rows), NEVER) if died is None else died[self.rows]
-        starts = np.full(len(self.rows), KNOWN_ALWAYS) if self.born is None else self.born
+        every = self.part(slice(0, len(self)))
+        ends = np.full(len(self), NEVER) if died is None else died[every.rows]
+        starts = np.full(len(self), KNOWN_ALWAYS) if every.born is None else every.born
         counts = starts < ends
         if gone is not None:
-            counts &= ~gone[self.rows]
-        kept = self if counts.all() else self.take(np.flatnonzero(counts))
-        ends = ends[counts]
-        final = bool((ends == NEVER).all())
-        return Events(kept.rows, kept.codes, kept.times, kept.born, None if final else ends)
+            counts &= ~gone[every.rows]
+        final = bool((ends[counts] == NEVER).all())
+        return replace(self, _packed=self._packed[counts], _died=None if final else died)
 
-    def take(self, positions: Ints | slice) -> Events:
-        """Some of the rows, in their order."""
-        born = None if self.born is None else self.born[positions]
-        died = None if self.died is None else self.died[positions]
-        return Events(self.rows[positions], self.codes[positions], self.times[positions], born, died)
+    def code_at(self, position: int) -> int:
+        """The entity code of the event at a position."""
+        return int(self._packed[position]) >> self._bits
+
+    def begin(self, code: int) -> int:
+        """The position of the first event of a code, or of a greater one."""
+        return int(np.searchsorted(self._packed, code << self._bits))
+
+    def part(self, positions: slice) -> Part:
+        """Some of the events, in their order."""
+        packed = self._packed[positions]
+        places = packed & ((1 << self._bits) - 1)
+        rows = places if self._rows is None else self._rows.take(places)
+        return Part(
+            rows=rows,
+            codes=packed >> self._bits,
+            times=self._times.take(places),
+            born=None if self._created is None else self._created.take(places),
+            died=None if self._died is None else self._died.take(rows),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Events of some entity keys.
+
+    Shape:
+        Every array has one element per event, ordered by entity code, then by PIT-3.
+    """
+
+    rows: Ints
+    """Which row of the table it is."""
+    codes: Ints
+    times: Ints
+    """Event times, microseconds since 1970-01-01 UTC."""
+    born: Ints | None
+    """Created times, `KNOWN_ALWAYS` for a null; None when the table has none."""
+    died: Ints | None
+    """When a later version of the event was known, `NEVER` for the last one; None when all are the last."""
+
+    def some(self, which: Ints) -> Part:
+        """Some of them, in their order."""
+        born = None if self.born is None else self.born[which]
+        died = None if self.died is None else self.died[which]
+        return Part(self.rows[which], self.codes[which], self.times[which], born, died)
 
     def final(self) -> Mask | None:
-        """Which rows count as finally true; None when all do."""
+        """Which count as finally true; None when all do."""
         return None if self.died is None else self.died == NEVER
-
-
-def _by_code(codes: Ints) -> tuple[Ints, Ints]:
-    """The positions of present keys in order of their codes, equal codes in order of position; and these codes."""
-    bits = len(codes).bit_length()
-    packed = codes << bits
-    for start in range(0, len(codes), _TILE):
-        stop = min(start + _TILE, len(codes))
-        packed[start:stop] |= np.arange(start, stop)
-    if len(codes) and codes.min() < 0:
-        packed = packed[codes >= 0]
-    packed.sort()
-    positions = packed & ((1 << bits) - 1)
-    packed >>= bits
-    return positions, packed
 
 
 def _superseded(codes: Ints, ids: pa.Array, known: Ints, sequence: pa.Array | pa.ChunkedArray | None) -> Ints | None:

@@ -24,26 +24,24 @@ class Extremes:
     def __init__(self, values: np.ndarray[Any, Any], choose: np.ufunc, longest: int) -> None:
         """No range that is asked for is longer than `longest`."""
         self._choose = choose
-        self._count = len(values)
         self._runs = _table(values, choose, min(_LEVELS, max(longest, 1).bit_length()))
+        self._width = self._runs.shape[1]
         self._blocks: np.ndarray[Any, Any] | None = None
         if longest >= 2 * _BLOCK:
-            blocks = np.ascontiguousarray(self._runs[-1, ::_BLOCK])
+            blocks = np.ascontiguousarray(self._runs[-1, :-1:_BLOCK])
             self._blocks = _table(blocks, choose, (longest // _BLOCK).bit_length())
 
     def of(self, spans: Spans) -> np.ndarray[Any, Any]:
         """One value per range; arbitrary where it is empty."""
         if isinstance(spans, Runs):
             return spans.joined(self._choose, self.of(spans.pieces))
-        if self._count == 0:
-            return np.zeros(len(spans), self._runs.dtype)
-        look = spans.keep(("runs", self._count), lambda: _run_lookups(spans, self._count))
+        look = spans.keep(("runs", self._width), lambda: _run_lookups(spans, self._width))
         flat = self._runs.reshape(-1)
         found: np.ndarray[Any, Any] = self._choose(flat.take(look[0]), flat.take(look[1]))
         if self._blocks is None:
             return found
         width = self._blocks.shape[1]
-        long, first, second = spans.keep(("blocks", self._count), lambda: _block_lookups(spans, width))
+        long, first, second = spans.keep(("blocks", width), lambda: _block_lookups(spans, width))
         if len(long):
             flat = self._blocks.reshape(-1)
             middle = self._choose(flat.take(first), flat.take(second))
@@ -52,14 +50,18 @@ class Extremes:
 
 
 def _table(values: np.ndarray[Any, Any], choose: np.ufunc, levels: int) -> np.ndarray[Any, Any]:
-    """Row `k` holds the choice among the 2**k neighbours that start at each position; fewer at the end."""
-    table = np.empty((levels, len(values)), values.dtype)
-    table[0] = values
+    """Row `k` holds the choice among the 2**k neighbours that start at each position; fewer at the end.
+
+    Behind the last position there is one more, for ranges that are empty.
+    """
+    table = np.empty((levels, len(values) + 1), values.dtype)
+    table[0, :-1] = values
+    table[:, -1] = 0
     for level in range(1, levels):
         step = min(1 << (level - 1), len(values))
         above, row = table[level - 1], table[level]
-        choose(above[: len(values) - step], above[step:], out=row[: len(values) - step])
-        row[len(values) - step :] = above[len(values) - step :]
+        choose(above[: len(values) - step], above[step:-1], out=row[: len(values) - step])
+        row[len(values) - step : -1] = above[len(values) - step : -1]
     return table
 
 
@@ -69,12 +71,18 @@ def _floor_log2(numbers: Ints) -> Ints:
     return exponents
 
 
-def _run_lookups(spans: Spans, count: int) -> tuple[Ints, Ints]:
-    """Where in the table of runs the first and the last run of each range lie."""
-    level = np.minimum(_floor_log2(np.maximum(spans.counts, 1)), _LEVELS - 1)
-    row = level * count
-    last = np.maximum(spans.last - (np.int64(1) << level), 0)
-    return row + np.minimum(spans.first, count - 1), row + last
+_RUN: Final = np.array([0, *(1 << (count.bit_length() - 1) for count in range(1, 2 * _BLOCK))], np.int64)
+"""By count, up to twice the longest run: how long the two runs are that cover a range of so many."""
+
+
+def _run_lookups(spans: Spans, width: int) -> tuple[Ints, Ints]:
+    """Where in the table of runs, of that width, the first and the last run of each range lie."""
+    counts = np.minimum(spans.counts, 2 * _BLOCK - 1)
+    rows = (_floor_log2(np.maximum(_RUN, 1)) * width).take(counts)
+    last = spans.last - _RUN.take(counts)
+    last += rows
+    rows += spans.first
+    return rows, last
 
 
 def _block_lookups(spans: Spans, width: int) -> tuple[Ints, Ints, Ints]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from grange.kernels.windows.answers import Floats
 from grange.kernels.windows.spans import Runs, Spans, between, prefix
 from grange.kernels.windows.sums import (
     ExactSums,
+    Span,
     Terms,
     scaled_by,
     span_of,
@@ -21,6 +23,8 @@ from grange.kernels.windows.sums import (
     terms_of_integers,
 )
 
+_LARGEST: Final = 1024
+"""The exponent from which on there are no floats."""
 _DOWN: Final = 128
 """Sums that are too large for a float are computed again, smaller by this power of two."""
 _PRECISION: Final = 2.0**-98
@@ -29,6 +33,14 @@ _WANTED: Final = 2.0**-44
 """The relative error of a variance up to which it is not computed again in whole numbers."""
 _SMALL: Final = 2.0**-800
 """Sums of squares below this, in units of the largest square, may have lost bits at the lower end."""
+_ROUGH: Final = 2.0**-40
+"""The relative error of a variance up to which rough squares are enough."""
+_ROUNDED: Final = 2.0**-50
+"""What roundings add up to in the difference of a rough sum of squares and a squared sum, relative to the former."""
+_SHORT: Final = 32
+"""Values of a range up to which they are looked at one by one, where its variance is small."""
+_EXPONENTS: Final = 500
+"""Scaled values from 2**-500 on have squares that are floats; and scales up to 2**500, squares and reciprocals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +103,7 @@ class FloatSums:
         self.specials, self.finite = Specials.of(values)
         self.span = span_of(self.terms, len(values))
         self.exact = ExactSums(lambda tile: (self.terms(tile),), self.span, len(values), longest)
+        self._may_overflow = self.span.top + max(longest, 1).bit_length() >= _LARGEST
 
     def terms(self, tile: slice) -> Terms:
         """The finite values, zeros in place of the others."""
@@ -107,12 +120,14 @@ class FloatSums:
         with np.errstate(invalid="ignore", divide="ignore"):
             sums = self.totals(spans)
             means: Floats = sums / counts
-        if not np.isfinite(sums).all():
+        if self._may_overflow:
             means = self.specials.in_sum(self._again(means, spans, counts), spans)
         return means
 
     def _again(self, numbers: Floats, spans: Spans, counts: Ints | None) -> Floats:
         """Numbers that a float has no room for on the way, computed at a smaller scale; divided by `counts`."""
+        if not self._may_overflow:
+            return numbers
         lost = np.flatnonzero(~np.isfinite(numbers) & spans.filled)
         if not len(lost):
             return numbers
@@ -141,6 +156,12 @@ class IntegerSums:
             upper = (values.view(np.uint64) >> np.uint64(32)).view(np.int64) if unsigned else values >> np.int64(32)
             self._high, self._halves = prefix(upper), prefix(values & np.int64(0xFFFF_FFFF))
 
+    def floats(self) -> Floats:
+        """The values as floats."""
+        whole: Any = self.values.view(np.uint64) if self._unsigned else self.values
+        floats: Floats = whole.astype(np.float64)
+        return floats
+
     def terms(self, tile: slice) -> Terms:
         """The values."""
         return terms_of_integers(self.values[tile], self._width, unsigned=self._unsigned)
@@ -154,41 +175,115 @@ class IntegerSums:
         upper += between(self._halves, spans) >> np.int64(32)
         return sums, (upper >= 1 << 31) | (upper < -(1 << 31))
 
-    def means(self, spans: Spans) -> Floats:
-        """The means; NaN of an empty range."""
+    def rounded(self, spans: Spans) -> Floats:
+        """The sums as floats, whether or not they fit into 64 bits."""
         if self._high is None or self._halves is None:
             sums: Floats = between(self._low, spans).astype(np.float64)
-        else:
-            sums = np.ldexp(between(self._high, spans).astype(np.float64), 32) + between(self._halves, spans)
+            return sums
+        return np.ldexp(between(self._high, spans).astype(np.float64), 32) + between(self._halves, spans)
+
+    def means(self, spans: Spans) -> Floats:
+        """The means; NaN of an empty range."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            means: Floats = sums / spans.counts
+            means: Floats = self.rounded(spans) / spans.counts
         return means
+
+
+class ScaledValues:
+    """Values over powers of two, one for each entity key, that make them all less than 1: quick variances of most
+    ranges, in these units.
+
+    Sums of their squares are prefix sums of integers, so that here too nothing cancels but what a range itself holds.
+    """
+
+    def __init__(self, values: Floats, starts: Ints) -> None:
+        """`starts`: where the values of each entity key begin. No range is of two."""
+        lengths = np.diff(starts, append=len(values))
+        sizes = np.abs(values)
+        greatest = np.maximum.reduceat(sizes, starts) if len(values) else np.zeros(0)
+        sizes[sizes == 0.0] = np.inf
+        least = np.minimum.reduceat(sizes, starts) if len(values) else np.zeros(0)
+        exponents = np.frexp(greatest)[1].astype(np.int64)
+        scales = np.ldexp(1.0, -np.clip(exponents, -_EXPONENTS, _EXPONENTS))
+        scales[(np.abs(exponents) > _EXPONENTS) | (least * scales < math.ldexp(1.0, -_EXPONENTS))] = 0.0
+        self._scales: Floats = np.repeat(scales, lengths)
+        """By position. 0 where some of the key's values are too large or small, by themselves or beside the others."""
+        self._values: Floats = values * self._scales
+        squares = self._values * self._values
+        largest = float(np.add.reduceat(squares, starts).max()) if len(values) else 0.0
+        bits = 61 - math.frexp(largest)[1]  # so that the sum of a key's squares fits
+        self._unit = math.ldexp(1.0, -bits)
+        squares *= math.ldexp(1.0, bits)
+        self._squares = prefix(np.rint(squares, out=squares).astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def scales(self, spans: Spans) -> Floats:
+        """What the values of each range were multiplied with; arbitrary for an empty one."""
+        return self._scales.take(spans.first, mode="clip")
+
+    def rough(self, spans: Spans, totals: Floats) -> tuple[Floats, Ints]:
+        """Variances, and the ranges for which they are too inexact: the deviation is a small fraction of the values.
+
+        `totals` are the sums of the values as they were, with a relative error of a few roundings.
+        """
+        count = spans.counts.astype(np.float64)
+        spread = between(self._squares, spans).astype(np.float64)
+        spread *= self._unit
+        error = spread * (_ROUNDED / _ROUGH)
+        error += count * (self._unit / _ROUGH)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            middle = totals * self.scales(spans)
+            middle *= middle
+            middle /= count
+            spread -= middle
+            doubtful = np.flatnonzero(~(spread >= error) & spans.at_least(2))
+            count -= 1.0
+            spread /= count
+        return spread, doubtful
+
+    def close(self, spans: Spans) -> tuple[Floats, Ints]:
+        """Variances of few values each, however near to one another; and the ranges of too many or too small ones.
+
+        From the differences to the first value of each range, which is never far from the mean of so few.
+        """
+        spread = np.zeros(len(spans))
+        settled = (spans.counts <= _SHORT) & (self.scales(spans) > 0.0)
+        which = np.flatnonzero(settled)
+        if len(which):
+            few = spans.some(which)
+            starts = np.cumsum(few.counts) - few.counts
+            away = self._values.take(few.positions())
+            away -= np.repeat(self._values.take(few.first), few.counts)
+            total, farthest = np.add.reduceat(away, starts), np.maximum.reduceat(np.abs(away), starts)
+            away *= away
+            squares = np.add.reduceat(away, starts)
+            spread[which] = (squares - total * total / few.counts) / (few.counts - 1)
+            settled[which] = (squares > _SMALL) | (farthest == 0.0)
+        return spread, np.flatnonzero(~settled)
 
 
 class Variances:
     """Sample variances and standard deviations over ranges, whatever the mean.
 
-    From exact sums of the values and of their squares, put together in twice the precision of a float. Where that is
-    not enough, because the mean is larger than the deviation by eight orders of magnitude or more, or because squares
-    leave the range of floats, in whole numbers.
+    Quickly where that is enough, which it is nearly everywhere. Else from exact sums of the values and of their
+    squares, put together in twice the precision of a float. Where that is not enough either, because the mean is
+    larger than the deviation by eight orders of magnitude or more, or because squares leave the range of floats, in
+    whole numbers.
     """
 
-    def __init__(self, sums: FloatSums | IntegerSums, longest: int) -> None:
-        """Of the values that `sums` are of. No range that is asked for is longer than `longest`."""
-        numbers = sums.finite if isinstance(sums, FloatSums) else sums.values
-        count = len(numbers)
-        if isinstance(sums, FloatSums):
-            span, self._sums = sums.span, sums.exact
-        else:
-            span = span_of(sums.terms, count)
-            self._sums = ExactSums(lambda tile: (sums.terms(tile),), span, count, longest)
-        self._squares = ExactSums(lambda tile: squares(sums.terms(tile)), span.squared(), count, longest)
+    def __init__(self, sums: FloatSums | IntegerSums, starts: Ints, longest: int) -> None:
+        """Of the values that `sums` are of; `starts` is where those of each entity key begin.
+
+        No range that is asked for is of two entity keys, or longer than `longest`.
+        """
+        self._of = sums
+        self._numbers = sums.finite if isinstance(sums, FloatSums) else sums.values
+        self._longest = longest
         self._specials = sums.specials
-        self._unit = span.top
-        changed = np.zeros(count, np.int64)
-        changed[1:] = np.where(numbers[1:] != numbers[:-1], np.arange(1, count), 0)
-        self._constant_since = np.maximum.accumulate(changed)
-        self._numbers = numbers
+        floats = sums.finite if isinstance(sums, FloatSums) else sums.floats()
+        self._values = ScaledValues(floats, starts)
 
     def variances(self, spans: Spans) -> Floats:
         """Arbitrary for fewer than two values."""
@@ -199,12 +294,69 @@ class Variances:
         return self._specials.in_spread(self._spread(spans, root=True), spans)
 
     def _spread(self, spans: Spans, *, root: bool) -> Floats:
-        scaled, doubtful = spans.keep(self, lambda: self._scaled(spans))
+        if not len(self._values):
+            return np.zeros(len(spans))
+        rough, doubtful = spans.keep(self, lambda: self._values.rough(spans, self._totals(spans)))
+        spread = self._unscaled(rough, spans, root=root)
+        if len(doubtful):
+            spread[doubtful] = self._closely(spans.some(doubtful), root=root)
+        return spread
+
+    def _closely(self, spans: Spans, *, root: bool) -> Floats:
+        if isinstance(spans, Runs):
+            return self._precisely(spans, root=root)
+        close, doubtful = self._values.close(spans)
+        spread = self._unscaled(close, spans, root=root)
+        if len(doubtful):
+            spread[doubtful] = self._precisely(spans.some(doubtful), root=root)
+        return spread
+
+    def _unscaled(self, spread: Floats, spans: Spans, *, root: bool) -> Floats:
+        scales = self._values.scales(spans)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            unscaled: Floats = np.sqrt(spread) if root else spread / scales
+            unscaled /= scales
+        return unscaled
+
+    def _totals(self, spans: Spans) -> Floats:
+        return self._of.exact.totals(spans)[0] if isinstance(self._of, FloatSums) else self._of.rounded(spans)
+
+    def _precisely(self, spans: Spans, *, root: bool) -> Floats:
+        scaled, doubtful = self._scaled(spans)
         with np.errstate(over="ignore", under="ignore"):
             spread = np.ldexp(np.sqrt(scaled), self._unit) if root else np.ldexp(scaled, 2 * self._unit)
         if len(doubtful):
             spread[doubtful] = self._exactly(spans.some(doubtful), root=root)
         return spread
+
+    @cached_property
+    def _span(self) -> Span:
+        return self._of.span if isinstance(self._of, FloatSums) else span_of(self._of.terms, len(self._numbers))
+
+    @property
+    def _unit(self) -> int:
+        return self._span.top
+
+    @cached_property
+    def _sums(self) -> ExactSums:
+        sums = self._of
+        if isinstance(sums, FloatSums):
+            return sums.exact
+        return ExactSums(lambda tile: (sums.terms(tile),), self._span, len(self._numbers), self._longest)
+
+    @cached_property
+    def _squares(self) -> ExactSums:
+        def terms(tile: slice) -> tuple[Terms, ...]:
+            return squares(self._of.terms(tile))
+
+        return ExactSums(terms, self._span.squared(), len(self._numbers), self._longest)
+
+    @cached_property
+    def _constant_since(self) -> Ints:
+        """By position: where the run of equal values that it belongs to begins."""
+        changed = np.zeros(len(self._numbers), np.int64)
+        changed[1:] = np.where(self._numbers[1:] != self._numbers[:-1], np.arange(1, len(self._numbers)), 0)
+        return np.maximum.accumulate(changed)
 
     def _scaled(self, spans: Spans) -> tuple[Floats, Ints]:
         """Variances in units of `4**unit`, none negative, and the ranges for which that may be inexact."""

@@ -138,7 +138,7 @@ class Series(Kept):
 
     def variances(self) -> Variances:
         """For variances."""
-        return self.keep("variances", lambda: Variances(self.sums(), self.events.longest))
+        return self.keep("variances", lambda: Variances(self.sums(), self.events.starts, self.events.longest))
 
     def least(self) -> Extremes:
         """Of floats themselves, of all else of the keys."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from grange.kernels.arrays import Ints, Mask
-from grange.kernels.windows.events import NEVER, Events
+from grange.kernels.windows.events import NEVER, Part
 from grange.kernels.windows.extremes import Extremes
 from grange.kernels.windows.reach import Ask, Reach, earlier
 from grange.kernels.windows.selection import Selection, Table
@@ -49,11 +49,20 @@ class Questions:
         """Of each question, the first event at or after `before` microseconds before its moment; None: of all."""
         key = track, ask.every, ask.offset, before
         if key not in self._found:
+            digits = self.digits(track)
             if before is None:
-                self._found[key] = track.timeline.begin(self.codes)
+                self._found[key] = track.timeline.begin(digits)
+            elif before == -1 and ask.every is None and track.timeline.is_of(self.codes, self.times):
+                self._found[key] = np.arange(1, len(self) + 1)  # each event's own moment: what comes next is later
             else:
-                self._found[key] = track.timeline.at_or_after(self.codes, earlier(self.moments(ask), before))
+                self._found[key] = track.timeline.at_or_after(digits, earlier(self.moments(ask), before))
         return self._found[key]
+
+    def digits(self, track: Track) -> Ints:
+        """The codes as a track's timeline has them."""
+        if track not in self._found:
+            self._found[track] = track.timeline.digits(self.codes)
+        return self._found[track]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +78,14 @@ class Windows:
 class Track:
     """The events of some entity keys that match a filter."""
 
-    def __init__(self, table: Table, events: Events, matching: Mask | None, *, as_known: bool) -> None:
+    def __init__(self, table: Table, events: Part, matching: Mask | None, *, as_known: bool) -> None:
         """`matching`: which rows of the table match the filter; None is all."""
         final = events.final()
         chosen = None if matching is None else matching[events.rows]
         if final is not None and not as_known:
             chosen = final if chosen is None else final & chosen
         if chosen is not None and not chosen.all():
-            events = events.take(np.flatnonzero(chosen))
+            events = events.some(np.flatnonzero(chosen))
         self._table = table
         self._events = events
         self.timeline = Timeline.of(events.codes, events.times)
@@ -85,7 +94,7 @@ class Track:
         if self._knowledge is not None and not self._knowledge.final.all():
             self._final = np.flatnonzero(self._knowledge.final)
             self._before = prefix(self._knowledge.final)
-            events = events.take(self._final)
+            events = events.some(self._final)
         self._selection = Selection(table, events.rows, events.codes, events.times)
 
     def windows(self, questions: Questions, ask: Ask, *, runs: bool) -> Iterator[Windows]:
@@ -124,7 +133,7 @@ class Track:
         if reach.gap is not None:
             # an event within a gap of the oldest one could make the session longer
             oldest = np.where(spans.filled, _at(self._selection.times, spans.first), earlier(moments, reach.end))
-            return np.maximum(first, self.timeline.at_or_after(questions.codes, earlier(oldest, reach.gap)))
+            return np.maximum(first, self.timeline.at_or_after(questions.digits(self), earlier(oldest, reach.gap)))
         return first
 
     def _in_runs(self, spans: Spans, known: Ints, asked: Ints) -> Iterator[Windows]:
@@ -193,7 +202,7 @@ class Knowledge:
         self._last_settled = Extremes(settled, np.maximum, longest)
 
     @classmethod
-    def of(cls, events: Events) -> Knowledge | None:
+    def of(cls, events: Part) -> Knowledge | None:
         """None when every event was known as it finally is as soon as it was true."""
         born = np.full(len(events.rows), -NEVER - 1) if events.born is None else events.born
         died = np.full(len(events.rows), NEVER) if events.died is None else events.died

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grange.kernels.windows.answers import Validity
 from grange.kernels.windows.decay import DecayedSums
 from grange.kernels.windows.extremes import Extremes
 from grange.kernels.windows.frequent import most_frequent
@@ -105,7 +106,7 @@ def test_variances_are_right_whatever_the_mean(data: st.DataObject, mean: float,
     """Never negative, zero exactly for equal values, else within 1e-12."""
     values = [mean + part * (mean if abs(mean) > 1e200 or 0 < abs(mean) < 1e-100 else 1.0) for part in parts]
     spans = data.draw(ranges(len(values)))
-    variances = Variances(FloatSums(np.array(values), len(values)), len(values))
+    variances = Variances(FloatSums(np.array(values), len(values)), np.zeros(1, np.int64), len(values))
     found, roots = variances.variances(spans), variances.deviations(spans)
     for place, (low, high) in enumerate(each(spans)):
         if high - low < 2:
@@ -120,6 +121,31 @@ def test_variances_are_right_whatever_the_mean(data: st.DataObject, mean: float,
         else:
             assert found[place] > 1e300
         assert (found[place] == 0.0) or variance > 0
+
+
+@settings(deadline=None)
+@given(data=st.data(), keys=st.lists(st.tuples(st.integers(-150, 150), st.integers(1, 40)), min_size=1, max_size=4))
+def test_variances_of_keys_of_other_magnitudes(data: st.DataObject, keys: list[tuple[int, int]]) -> None:
+    """Every key is looked at in a unit of its own; near values, far ones and long ranges each take their way."""
+    lengths = [length for _, length in keys]
+    ends = np.cumsum(lengths)
+    near = st.sampled_from([0.0, 1e-9, 1.0, 1.0 + 1e-13, 2.0**-900, 2.0**-901, 2.0**800]) | st.floats(-1, 1)
+    values = [2.0**power * data.draw(near) for power, length in keys for _ in range(length)]
+    pairs = [
+        sorted((data.draw(st.integers(end - length, end)), data.draw(st.integers(end - length, end))))
+        for end, length in zip(ends.tolist(), lengths, strict=True)
+        for _ in range(3)
+    ]
+    spans = Spans(np.array([low for low, _ in pairs]), np.array([high for _, high in pairs]))
+    sums = FloatSums(np.array(values), max(lengths))
+    found = Variances(sums, np.array([0, *ends[:-1]]), max(lengths)).deviations(spans)
+    for place, (low, high) in enumerate(pairs):
+        if high - low >= 2:
+            exact = [Fraction(value) for value in values[low:high]]
+            middle = sum(exact) / len(exact)
+            variance = sum((value - middle) ** 2 for value in exact) / (len(exact) - 1)
+            deviation = math.isqrt(int(variance * 4**2400)) / Fraction(2**2400)
+            assert found[place] == pytest.approx(float(deviation), rel=1e-12, abs=0)
 
 
 @settings(deadline=None)
@@ -187,16 +213,23 @@ def test_decayed_sums_of_positive_values_have_full_precision(
         assert found[place] == pytest.approx(exact, rel=1e-11, abs=1e-300)
 
 
-@given(rows=st.lists(st.tuples(st.integers(0, 3), st.integers(-9, 9)), max_size=30), far=st.sampled_from([1, 2**58]))
-def test_a_timeline_finds_times_among_those_of_the_code(rows: list[tuple[int, int]], far: int) -> None:
-    """Packed or ranked, and for codes and times outside of all."""
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), st.integers(-9, 9)), max_size=30),
+    far=st.sampled_from([1, 1000, 2**58]),
+    few=st.sampled_from([0.0, 1e9]),
+)
+def test_a_timeline_finds_times_among_those_of_the_code(rows: list[tuple[int, int]], far: int, few: float) -> None:
+    """Packed or ranked, through cells or by search, and for codes and times outside of all."""
     rows = sorted((code, time * far) for code, time in rows)
     codes, times = np.array([code for code, _ in rows], np.int64), np.array([time for _, time in rows], np.int64)
     asked = [(code, time * far) for code in range(-1, 6) for time in range(-11, 12)]
     timeline = Timeline.of(codes, times)
-    found = timeline.at_or_after(np.array([code for code, _ in asked]), np.array([time for _, time in asked]))
+    digits = timeline.digits(np.array([code for code, _ in asked]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("grange.kernels.windows.timeline._FEW", few)
+        found = timeline.at_or_after(digits, np.array([time for _, time in asked]))
     assert found.tolist() == [sum(row < question for row in rows) for question in asked]
-    begin = timeline.begin(np.arange(-1, 6))
+    begin = timeline.begin(timeline.digits(np.arange(-1, 6)))
     assert begin.tolist() == [sum(code < question for code, _ in rows) for question in range(-1, 6)]
 
 
@@ -212,3 +245,42 @@ def test_ranges_expand_and_split() -> None:
     assert expand(np.array([3, 7, 0]), np.array([2, 0, 3])).tolist() == [3, 4, 0, 1, 2]
     assert [(p.start, p.stop) for p in parts(np.array([3, 9, 1, 1, 4, 0]), 5)] == [(0, 1), (1, 2), (2, 4), (4, 6)]
     assert list(parts(np.zeros(0, np.int64), 5)) == []
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 2), st.integers(-4, 4)), min_size=1, max_size=8).map(sorted),
+    asked=st.none() | st.lists(st.tuples(st.integers(0, 2), st.integers(-20, 20)), max_size=8).map(sorted),
+)
+def test_a_timeline_knows_its_own_moments(pairs: list[tuple[int, int]], asked: list[tuple[int, int]] | None) -> None:
+    def columns(rows: list[tuple[int, int]]) -> list[np.ndarray]:
+        return [np.array([row[place] for row in rows], np.int64) for place in (0, 1)]
+
+    asked = pairs if asked is None else asked
+    expected = asked == pairs and len(set(pairs)) == len(pairs)
+    assert Timeline.of(*columns(pairs)).is_of(*columns(asked)) == expected
+
+
+def test_a_time_out_of_reach_is_not_taken_for_another_codes() -> None:
+    codes, times = np.array([0, 0, 1]), np.array([0, 3, 0])
+    timeline = Timeline.of(codes, times)
+    assert timeline.is_of(codes, times)
+    # packed, it would be what the first event of the next code is
+    assert not timeline.is_of(np.array([0, 0, 1, 1])[[0, 1, 1]], np.array([0, 3, 1 << timeline.bits]))
+    assert not timeline.is_of(np.array([0, 0, 1]), np.array([0, 3 - (1 << timeline.bits), 0]))
+    assert not timeline.is_of(np.array([0, 1, 1]), np.array([0, 3 - (1 << timeline.bits), 0]))
+
+
+@given(
+    blocks=st.permutations([(0, [True, True]), (2, [False, True]), (4, [True])]),
+    everywhere=st.booleans(),
+    told=st.integers(0, 3),
+)
+def test_validity_is_what_the_blocks_say(blocks: list[tuple[int, list[bool]]], everywhere: bool, told: int) -> None:
+    validity, expected = Validity(5, everywhere=everywhere), [everywhere] * 5
+    for start, valid in blocks[:told]:
+        at = slice(start, start + len(valid))
+        validity.put(at, np.array(valid))
+        expected[at] = valid
+    found = [True] * 5 if validity.mask is None else validity.mask.tolist()
+    assert found == expected and len(validity) == 5
+    assert (validity.mask is None) == (everywhere and all(expected))
