@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -13,9 +13,24 @@ from typing import Any
 import pytest
 import sqlalchemy
 from tests.contracts.postgresql_server import missing, postgresql_server
+from tests.unit.registries.old_registry import make_first
 
-from grange.ports.plugins import backends
-from grange.testing.registry import RegistryContract
+from grange.errors import UnsupportedError
+from grange.ports.plugins import backends, create
+from grange.ports.registry import RegistryState
+from grange.testing.registry import (
+    NOW,
+    ODD_QUERIES,
+    RegistryContract,
+    column,
+    created,
+    deleted,
+    found,
+    group,
+    record,
+    run,
+    updated,
+)
 
 POSTGRESQL = "GRANGE_TEST_POSTGRESQL_URL"
 """Names a PostgreSQL database to use instead of a server of the tests' own."""
@@ -89,3 +104,108 @@ class TestRegistries(RegistryContract):
     ) -> Iterator[dict[str, Any]]:
         with RECIPES[recipe](tmp_path, postgresql) as made:
             yield made
+
+
+@pytest.fixture
+def options(recipe: tuple[str, str], tmp_path: Path, postgresql: Callable[[], str]) -> Iterator[Mapping[str, Any]]:
+    """An empty registry of the recipe."""
+    with RECIPES[recipe](tmp_path, postgresql) as made:
+        yield made
+
+
+def test_a_registry_of_the_first_schema_keeps_its_data_and_is_searched(options: Mapping[str, Any]) -> None:
+    """What was applied before there was a search is found, and goes on being kept."""
+    spend = group(columns=[column("amount", description="Paid in euros")], owner="payments")
+    gone, user = record("gone"), record("user", description="A customer")
+    engine = make_first(options["url"], [created(gone), created(spend)], [deleted(gone), created(user)], [run()])
+
+    registry = create("registries", "sql", dict(options))
+    assert registry.state() == RegistryState(2, (user, spend))
+    assert [one.number for one in registry.revisions()] == [2, 1]
+    assert registry.runs() == (run(),)
+    assert found(registry.search("euros")) == ["user_spend:amount"]
+    assert found(registry.search("", owner="payments")) == ["user_spend", "user_spend:amount"]
+    assert found(registry.search("gone")) == []
+    assert registry.documents("exports") == ()
+    assert registry.next_number("exports") == 1
+
+    assert registry.commit([updated(record("user", description="A visitor"))], expected_revision=2, now=NOW) == 3
+    assert found(registry.search("visitor")) == ["user"]
+    assert found(registry.search("customer")) == []
+    registry.close()
+    engine.dispose()
+
+
+def test_a_migration_that_meets_the_tables_of_others_is_refused_and_changes_nothing(options: Mapping[str, Any]) -> None:
+    engine = make_first(options["url"], [created(record("user"))])
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE uses (theirs TEXT)")
+        connection.exec_driver_sql("INSERT INTO uses VALUES ('kept')")
+
+    registry = create("registries", "sql", dict(options))
+    with pytest.raises(UnsupportedError, match="not a Grange registry's"):
+        registry.state()
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("SELECT theirs FROM uses").scalar_one() == "kept"
+        connection.exec_driver_sql("DROP TABLE uses")
+    assert registry.state() == RegistryState(1, (record("user"),))
+    registry.close()
+    engine.dispose()
+
+
+def test_postgresql_is_migrated_to_the_tables_of_the_code(tmp_path: Path, postgresql: Callable[[], str]) -> None:
+    """Columns with their collations, indexes and constraints, as PostgreSQL tells them."""
+    from grange.registries.sql.migrations import VERSION_TABLE
+    from grange.registries.sql.tables import METADATA
+
+    def told(engine: sqlalchemy.Engine) -> list[tuple[Any, ...]]:
+        of_mine = "table_schema = current_schema()"
+        queries = (
+            "SELECT table_name, column_name, data_type, is_nullable, collation_name, column_default "
+            f"FROM information_schema.columns WHERE {of_mine}",
+            "SELECT tablename, indexname, replace(indexdef, current_schema(), '') FROM pg_indexes "
+            "WHERE schemaname = current_schema()",
+            "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
+            "WHERE connamespace = current_schema()::regnamespace",
+        )
+        with engine.connect() as connection:
+            rows = [tuple(row) for query in queries for row in connection.exec_driver_sql(query)]
+        return sorted((row for row in rows if row[0] != VERSION_TABLE), key=repr)
+
+    with _postgresql(tmp_path, postgresql) as migrated, _postgresql(tmp_path, postgresql) as made:
+        registry = create("registries", "sql", migrated)
+        registry.revision()
+        registry.close()
+        by_migrations, by_code = (sqlalchemy.create_engine(options["url"]) for options in (migrated, made))
+        METADATA.create_all(by_code)
+        assert told(by_migrations) == told(by_code)
+        assert len(told(by_code)) > 50
+        by_migrations.dispose()
+        by_code.dispose()
+
+
+def test_both_databases_find_the_same_in_the_same_order(tmp_path: Path, postgresql: Callable[[], str]) -> None:
+    """Scores, fields and excerpts too: the words and the order are made in one place."""
+    words = ["user", "card", "amount", "payment", "merchant", "risk"]
+    words += ["score", "session", "visit", "daily", "total", "mean"]
+    made = [
+        group(
+            f"{words[number % 12]}_{words[number // 3 % 12]}_{number}",
+            columns=[column(f"{one}_{number}", description=f"{words[-number % 12]} of {one}s") for one in words[:5]],
+            description=" ".join(words[number % 7 : number % 7 + 5]),
+            owner=words[number % 5],
+            tags={"team": words[number % 4]},
+        )
+        for number in range(25)
+    ]
+    with _sqlite(tmp_path, postgresql) as one, _postgresql(tmp_path, postgresql) as other:
+        registries = [create("registries", "sql", options) for options in (one, other)]
+        for registry in registries:
+            registry.commit([created(item) for item in made], expected_revision=0, now=NOW)
+        queries = [*words, *(f"{a} {b[:3]}" for a in words for b in words), "payments", "", *ODD_QUERIES]
+        for query in queries:
+            first, second = (registry.search(query, limit=200) for registry in registries)
+            assert first == second, query
+        assert len(registries[0].search("user", limit=200)) > 20
+        for registry in registries:
+            registry.close()

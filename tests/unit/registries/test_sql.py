@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
+from tests.unit.registries.old_registry import make_first
 
 from grange.errors import (
     ConfigError,
@@ -27,7 +29,7 @@ from grange.errors import (
     UnsupportedError,
 )
 from grange.ports.plugins import create
-from grange.ports.registry import RegistryState
+from grange.ports.registry import RegistryState, Use
 from grange.registries.sql import migrations
 from grange.registries.sql.backend import SqlRegistry
 from grange.registries.sql.sqlite import SqliteDatabase
@@ -58,6 +60,14 @@ def ask_everything(registry: SqlRegistry) -> list[Any]:
         registry.runs,
         lambda: registry.record_run(run()),
         lambda: registry.commit([created(record("seat"))], expected_revision=1, now=NOW),
+        lambda: registry.search("user"),
+        lambda: registry.put("exports", "e", {}, now=NOW),
+        lambda: registry.get("exports", "e"),
+        lambda: registry.documents("exports"),
+        lambda: registry.remove("exports", "e"),
+        lambda: registry.next_number("exports"),
+        lambda: registry.count_uses([Use("entity", "user", "", "read")], now=NOW),
+        registry.uses,
     ]
 
 
@@ -285,6 +295,42 @@ def test_a_process_killed_within_a_commit_leaves_nothing_of_it(registry: SqlRegi
     assert registry.commit([created(record("whole"))], expected_revision=1, now=NOW) == 2
 
 
+def test_a_process_killed_within_a_put_leaves_nothing_of_it(registry: SqlRegistry, path: Path) -> None:
+    """The document is written and its old fields are gone when it dies, before its new fields are there."""
+    registry.put("exports", "e", {"n": 1}, now=NOW)
+    killed = in_new_process(
+        """
+        import os, signal, sys
+        from grange.registries.sql import backend, documents
+        from grange.testing.registry import NOW
+        registry = backend.SqlRegistry("sqlite:///" + sys.argv[1])
+        child = os.fork()
+        if child == 0:
+            documents.mark = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+            registry.put("exports", "e", {"n": 2}, now=NOW)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """,
+        str(path),
+    )
+
+    assert killed == "-9"
+    assert [one.data for one in registry.documents("exports", where={"n": 1})] == [{"n": 1}]
+    registry.put("exports", "e", {"n": 2}, now=NOW, expected="present")
+
+
+def test_a_search_that_cannot_be_indexed_takes_the_commit_with_it(
+    registry: SqlRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("in the middle")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="in the middle"):
+        patch.setattr("grange.registries.sql.searching.index", fail)
+        registry.commit([created(record("seat")), deleted(record("user"))], expected_revision=1, now=NOW)
+    assert registry.state() == RegistryState(1, (record(),))
+    assert [hit.name for hit in registry.search("")] == ["user"]
+
+
 # --- failures ------------------------------------------------------------------------------------------------
 
 
@@ -336,7 +382,9 @@ def test_a_malformed_file_is_corrupt(registry: SqlRegistry, path: Path) -> None:
 
 def test_missing_tables_are_corrupt(registry: SqlRegistry, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("DROP TABLE runs; DROP TABLE definitions; DROP TABLE changes; DROP TABLE revisions")
+        tables = "runs definitions changes revisions search_words search_marks search_entries document_fields documents"
+        for table in [*tables.split(), "sequences", "uses"]:
+            connection.execute(f"DROP TABLE {table}")
 
     assert_corrupt(registry, path)
 
@@ -438,10 +486,11 @@ def test_migrating_an_empty_database_gives_the_tables_of_the_code(registry: SqlR
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    from grange.registries.sql.tables import METADATA
+    from grange.registries.sql.tables import METADATA, is_described
 
+    options = {"version_table": migrations.VERSION_TABLE, "include_name": is_described}
     with registry._database.reading() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": migrations.VERSION_TABLE})
+        context = MigrationContext.configure(connection, opts=options)
         assert context.get_current_revision() == migrations.HEAD
         assert compare_metadata(context, METADATA) == []
 
@@ -490,6 +539,45 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(path: Path, monkey
     monkeypatch.undo()
     assert registry.revision() == 0
     registry.close()
+
+
+def test_without_full_text_search_the_registry_is_refused_and_not_made(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module of another name stands in for one that SQLite was built without: it fails in the same words."""
+    make_engine = SqliteDatabase._make_engine
+
+    def make_without(self: SqliteDatabase) -> Engine:
+        engine = make_engine(self)
+
+        @event.listens_for(engine, "before_cursor_execute", retval=True)
+        def rename(_c: Any, _k: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+            return statement.replace("USING fts5(", "USING fts5_is_not_here("), parameters
+
+        return engine
+
+    registry = SqlRegistry(f"sqlite:///{path}")
+    with monkeypatch.context() as patch, pytest.raises(UnsupportedError, match="FTS5") as caught:
+        patch.setattr(SqliteDatabase, "_make_engine", make_without)
+        registry.revision()
+    assert "postgresql://" in (caught.value.try_ or "")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    assert registry.revision() == 0
+    registry.close()
+
+
+def test_an_older_registry_that_cannot_be_read_is_named_and_left_as_it_is(path: Path) -> None:
+    make_first(f"sqlite:///{path}", [created(record())]).dispose()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE definitions SET definition = '{'")
+
+    registry = SqlRegistry(f"sqlite:///{path}")
+    with pytest.raises(CorruptStoreError, match="entity 'user' in the registry"):
+        registry.runs()
+    registry.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE}").fetchall() == [("0001",)]
 
 
 def test_a_newer_schema_is_refused_and_left_alone(registry: SqlRegistry, path: Path) -> None:

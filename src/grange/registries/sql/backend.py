@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_never, cast
@@ -13,8 +11,23 @@ from sqlalchemy import Connection, and_, delete, insert, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from grange.errors import ConfigError, ConflictError, CorruptStoreError, RequestError
-from grange.ports.registry import Change, Kind, Record, RegistryState, Revision, Run
+from grange.errors import ConfigError, ConflictError, RequestError
+from grange.ports.registry import (
+    Change,
+    Document,
+    Expected,
+    Hit,
+    Kind,
+    Record,
+    RegistryState,
+    Revision,
+    Run,
+    Use,
+    UseCount,
+)
+from grange.registries.sql import documents, searching
+from grange.registries.sql import uses as counting
+from grange.registries.sql.data import check_limit, json_text, parsed
 from grange.registries.sql.database import Database, newest_revision
 from grange.registries.sql.tables import CHANGES, DEFINITIONS, REVISIONS, RUNS
 from grange.types.time import from_micros, to_micros
@@ -93,7 +106,7 @@ class SqlRegistry:
 
     def revisions(self, limit: int = 100) -> tuple[Revision, ...]:
         """As `Registry.revisions`."""
-        _check_limit(limit)
+        check_limit(limit)
         columns = CHANGES.c
         with self._database.reading() as connection:
             newest = connection.execute(select(REVISIONS).order_by(REVISIONS.c.number.desc()).limit(limit)).all()
@@ -122,14 +135,14 @@ class SqlRegistry:
             "started_at": to_micros(run.started_at),
             "ended_at": to_micros(run.ended_at),
             "rows": run.rows,
-            "details": _json_text(run.details, f"details of the run of {run.group!r}"),
+            "details": json_text(run.details, f"details of the run of {run.group!r}"),
         }
         with self._database.writing() as connection:
             connection.execute(insert(RUNS), row)
 
     def runs(self, group: str | None = None, limit: int = 100) -> tuple[Run, ...]:
         """As `Registry.runs`: by when they ended; of equal times the one recorded last comes first."""
-        _check_limit(limit)
+        check_limit(limit)
         query = select(RUNS).order_by(RUNS.c.ended_at.desc(), RUNS.c.id.desc()).limit(limit)
         if group is not None:
             query = query.where(RUNS.c.group_name == group)
@@ -148,25 +161,83 @@ class SqlRegistry:
             for row in rows
         )
 
+    def search(
+        self,
+        query: str,
+        *,
+        kinds: Sequence[Kind] = (),
+        tags: Mapping[str, str] | None = None,
+        owner: str = "",
+        limit: int = 20,
+    ) -> tuple[Hit, ...]:
+        """As `Registry.search`: FTS5 on SQLite, tsvectors on PostgreSQL, over the same words."""
+        with self._database.reading() as connection:
+            return searching.search(
+                connection, query, kinds=kinds, tags=tags or {}, owner=owner, limit=limit, shown=self._database.shown
+            )
+
+    def put(
+        self, collection: str, key: str, data: Mapping[str, Any], *, now: dt.datetime, expected: Expected = "any"
+    ) -> None:
+        """As `Registry.put`."""
+        row = documents.prepared(collection, key, data, now)
+        with self._database.writing() as connection:
+            documents.put(connection, row, data, expected)
+
+    def get(self, collection: str, key: str) -> Document | None:
+        """As `Registry.get`."""
+        with self._database.reading() as connection:
+            return documents.get(connection, collection, key, self._database.shown)
+
+    def documents(
+        self,
+        collection: str,
+        *,
+        prefix: str = "",
+        where: Mapping[str, str | int | bool] | None = None,
+        limit: int | None = 1000,
+        newest_first: bool = False,
+    ) -> tuple[Document, ...]:
+        """As `Registry.documents`."""
+        with self._database.reading() as connection:
+            return documents.documents(
+                connection,
+                collection,
+                prefix=prefix,
+                where=where or {},
+                limit=limit,
+                newest_first=newest_first,
+                shown=self._database.shown,
+            )
+
+    def remove(self, collection: str, key: str) -> bool:
+        """As `Registry.remove`."""
+        with self._database.writing() as connection:
+            return documents.remove(connection, collection, key)
+
+    def next_number(self, sequence: str) -> int:
+        """As `Registry.next_number`."""
+        with self._database.writing() as connection:
+            return documents.next_number(connection, sequence)
+
+    def count_uses(self, uses: Sequence[Use], *, now: dt.datetime) -> None:
+        """As `Registry.count_uses`."""
+        rows = counting.added(uses, now)
+        if rows:
+            with self._database.writing() as connection:
+                counting.count_uses(connection, rows)
+
+    def uses(self, name: str | None = None, since: dt.date | None = None) -> tuple[UseCount, ...]:
+        """As `Registry.uses`."""
+        with self._database.reading() as connection:
+            return counting.uses(connection, name, since)
+
     def close(self) -> None:
         """As `Registry.close`; a later use opens the database again."""
         self._database.close()
 
     def _parsed(self, text: str, what: str) -> dict[str, Any]:
-        try:
-            parsed = json.loads(text)
-        except (TypeError, ValueError) as error:
-            raise self._unreadable(what, str(error)) from error
-        if not isinstance(parsed, dict):
-            raise self._unreadable(what, f"{type(parsed).__name__} where a mapping was written")
-        return parsed
-
-    def _unreadable(self, what: str, found: str) -> CorruptStoreError:
-        return CorruptStoreError(
-            f"{what} in the registry {self._database.shown} cannot be read",
-            found=found,
-            try_="restore a backup of the registry, or apply the definitions to a new one",
-        )
+        return parsed(text, what, self._database.shown)
 
 
 def _database_of(url: str, root: Path) -> Database:
@@ -196,11 +267,6 @@ def _with_psycopg(url: URL) -> URL:
     return url.set(drivername="postgresql+psycopg")  # older SQLAlchemy would take another driver
 
 
-def _check_limit(limit: int) -> None:
-    if limit < 0:
-        raise RequestError(f"limit must not be negative, got {limit}")
-
-
 def _checked_text(change: Change) -> str | None:
     """The JSON text of what a change writes; None for a delete.
 
@@ -215,7 +281,7 @@ def _checked_text(change: Change) -> str | None:
                     f"{what} needs the record of that definition",
                     found="none" if change.record is None else f"{change.record.kind} {change.record.name!r}",
                 )
-            return _json_text(change.record.definition, what)
+            return json_text(change.record.definition, what)
         case "delete":
             if change.record is not None:
                 raise RequestError(f"{what} takes no record")
@@ -266,45 +332,19 @@ def _replace_definitions(
     texts: Sequence[str | None],
     number: int,
 ) -> None:
-    """Make `definitions` what it is after the changes: the touched ones out, then those that remain in again."""
+    """Make `definitions` what it is after the changes: the touched ones out, then those that remain in again.
+
+    The search index goes with them.
+    """
     for kind, name in touched:
         connection.execute(delete(DEFINITIONS).where(and_(DEFINITIONS.c.kind == kind, DEFINITIONS.c.name == name)))
-    rows = []
+        searching.unindex(connection, kind, name)
+    rows, records = [], []
     for position in touched.values():
-        row = _change_row(number, position, changes[position], texts[position])
-        if row["definition"] is not None:
+        row, record = _change_row(number, position, changes[position], texts[position]), changes[position].record
+        if record is not None:
             rows.append({column: row[column] for column in ("kind", "name", "definition", "fingerprint", "revision")})
+            records.append(record)
     if rows:
         connection.execute(insert(DEFINITIONS), rows)
-
-
-def _json_text(value: Mapping[str, Any], what: str) -> str:
-    """JSON text that reads back as the same value (tuples as lists).
-
-    Raises:
-        RequestError: something in it would not; names where.
-    """
-    _check_json(value, "$", what)
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
-
-
-def _check_json(value: Any, path: str, what: str) -> None:
-    match value:
-        case None | bool() | int() | str():
-            return
-        case float() if math.isfinite(value):
-            return
-        case list() | tuple():
-            for position, item in enumerate(value):
-                _check_json(item, f"{path}[{position}]", what)
-            return
-        case dict() if all(isinstance(key, str) for key in value):
-            for key, item in value.items():
-                _check_json(item, f"{path}.{key}", what)
-            return
-        case _:
-            raise RequestError(
-                f"{what} is not plain JSON data at {path}",
-                found=f"{value!r} ({type(value).__name__})",
-                details={"path": path},
-            )
+        searching.index(connection, records)

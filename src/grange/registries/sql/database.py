@@ -12,11 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from sqlalchemy import Connection, Engine, func, inspect, select
+from sqlalchemy import Connection, Engine, Table, func, inspect, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from grange.errors import GrangeError, UnsupportedError
 from grange.registries.sql.migrations import HEAD, KNOWN, VERSION_TABLE, upgrade
+from grange.registries.sql.searching import index_everything
 from grange.registries.sql.tables import METADATA, REVISIONS
 
 WRITE = "grange_write"
@@ -109,6 +111,13 @@ class Database(ABC):
     def _lock_schema(self, connection: Connection) -> None:
         """Keep every other process from migrating until the transaction ends."""
 
+    def _foreign(self, found: str) -> UnsupportedError:
+        return UnsupportedError(
+            f"{self.shown} holds tables that are not a Grange registry's",
+            found=found,
+            try_="give the registry a database of its own",
+        )
+
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
         with engine.connect() as plain:
@@ -129,17 +138,14 @@ class Database(ABC):
                 self._lock_schema(connection)
                 if self._needs_migration(connection):  # nobody else did while this one waited
                     upgrade(connection)
+                    index_everything(connection, self.shown)
 
     def _needs_migration(self, connection: Connection) -> bool:
         look = inspect(connection)
         if not look.has_table(VERSION_TABLE):
             foreign = sorted(set(look.get_table_names()) & set(METADATA.tables))
             if foreign:
-                raise UnsupportedError(
-                    f"{self.shown} holds tables that are not a Grange registry's",
-                    found=", ".join(foreign),
-                    try_="give the registry a database of its own",
-                )
+                raise self._foreign(", ".join(foreign))
             return True
         stored = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar()  # noqa: S608 - a constant
         if stored is not None and stored not in KNOWN:
@@ -154,6 +160,11 @@ class Database(ABC):
 def newest_revision(connection: Connection) -> int:
     """The number of the newest revision that the connection sees; 0 when there is none."""
     return int(connection.execute(select(func.coalesce(func.max(REVISIONS.c.number), 0))).scalar_one())
+
+
+def inserting(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An insert in the connection's dialect, which can say what happens to a row that is there."""
+    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
 
 
 _OPEN: weakref.WeakSet[Database] = weakref.WeakSet()

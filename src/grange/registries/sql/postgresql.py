@@ -76,6 +76,8 @@ class PostgresqlDatabase(Database):
                     found=_first_line(error),
                     try_="read the state again and retry",
                 )
+            case _, "42P07":
+                return self._foreign(_first_line(error))
             case _, "53100":
                 return StorageFullError(f"no space left for the registry {self.shown}", found=_first_line(error))
             case ("XX", _) | (_, "42P01" | "42703"):

@@ -21,6 +21,7 @@ from grange.errors import (
     GrangeError,
     StorageFullError,
     StoreUnavailableError,
+    UnsupportedError,
 )
 from grange.registries.sql.database import _INHERITED, WRITE, Database
 
@@ -191,6 +192,14 @@ class SqliteDatabase(Database):
                 )
             case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
                 return self._corrupt(text)
+            case sqlite3.SQLITE_ERROR if text.startswith("no such module: fts5"):
+                return UnsupportedError(
+                    "this Python's SQLite has no full-text search (FTS5), which a registry needs",
+                    found=f"SQLite {sqlite3.sqlite_version}, {text}",
+                    try_="a Python whose SQLite has FTS5, as python.org's have; or url = 'postgresql://user@host/db'",
+                )
+            case sqlite3.SQLITE_ERROR if text.endswith("already exists"):
+                return self._foreign(text)
             case sqlite3.SQLITE_ERROR if text.startswith(("no such table", "no such column")):
                 return self._corrupt(text)
             case None if text.startswith("Could not decode"):
