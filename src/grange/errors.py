@@ -13,7 +13,9 @@
     │   ├── UnknownFeatureViewError
     │   ├── UnknownFeatureError
     │   ├── UnknownVersionError
-    │   └── UnknownBackendError
+    │   ├── UnknownBackendError
+    │   ├── UnknownTransformationError
+    │   └── UnknownTrainingDatasetError
     ├── RequestError (ValueError)               a question that cannot be answered as it was asked
     │   ├── MissingColumnError                  a join key, time or request column is not there
     │   ├── KeyTypeError                        a key of another type than the group's (PIT-4)
@@ -186,6 +188,18 @@ class UnknownBackendError(NotFoundError):
     """No engine, store, connector or registry is registered under this name."""
 
     code = "GRANGE-206"
+
+
+class UnknownTransformationError(NotFoundError):
+    """No transformation has this name."""
+
+    code = "GRANGE-207"
+
+
+class UnknownTrainingDatasetError(NotFoundError):
+    """The feature view has no training dataset of this number, or none at all."""
+
+    code = "GRANGE-208"
 
 
 class RequestError(GrangeError, ValueError):

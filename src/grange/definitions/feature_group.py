@@ -12,7 +12,15 @@ from grange.definitions.aggregations import Aggregation, Declared, expand
 from grange.definitions.entity import Entity
 from grange.definitions.expectations import Expectation
 from grange.definitions.references import FeatureSelection, select
-from grange.definitions.sources import FileSource, PushSource, RequestSource, Source, TableSource
+from grange.definitions.sources import (
+    DerivedSource,
+    FileSource,
+    PushSource,
+    RequestSource,
+    Source,
+    TableSource,
+)
+from grange.definitions.transformations import Step, as_steps, check_on_demand
 from grange.definitions.transforms import (
     PythonTransform,
     SqlTransform,
@@ -50,6 +58,8 @@ class FeatureGroup:
             every event. What is joined onto a spine or read online is exact at any moment either way.
         fill_gaps: whether the grid has every boundary from a key's first to its last, not only those that follow
             events.
+        on_demand: features that are made when they are asked for, from features of this group and from what the
+            request brings: transformations, or steps of them. A view that takes the whole group takes them too.
 
     Raises:
         DefinitionError: any of these contradicts another, or a law.
@@ -67,6 +77,7 @@ class FeatureGroup:
     aggregations: tuple[Aggregation, ...]
     interval: dt.timedelta | None
     fill_gaps: bool
+    on_demand: tuple[Step, ...]
     description: str
     owner: str
     tags: tuple[tuple[str, str], ...] = field(default=())
@@ -86,6 +97,7 @@ class FeatureGroup:
         aggregations: Sequence[Aggregation] | Aggregation = (),
         interval: str | dt.timedelta | None = None,
         fill_gaps: bool = False,
+        on_demand: Any = (),
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -109,7 +121,9 @@ class FeatureGroup:
         length = None if interval is None else parse_duration(interval, what=f"interval of {what}")
         set_(self, "interval", length)
         set_(self, "fill_gaps", fill_gaps)
-        set_(self, "description", description)
+        set_(self, "on_demand", as_steps(on_demand, what=what))
+        generated = self.source.description if isinstance(self.source, DerivedSource) else ""
+        set_(self, "description", description or generated)
         set_(self, "owner", owner)
         set_(self, "tags", freeze_tags(tags, what=what))
         _check_group(self, what)
@@ -232,7 +246,7 @@ def _as_entities(entities: object, what: str) -> tuple[Entity, ...]:
 
 
 def _as_source(source: object, what: str) -> Source:
-    if isinstance(source, FileSource | TableSource | PushSource):
+    if isinstance(source, FileSource | TableSource | PushSource | DerivedSource):
         return source
     if isinstance(source, str | os.PathLike):
         try_ = f"source=gr.FileSource({os.fspath(source)!r}, event_time='...')"
@@ -329,3 +343,4 @@ def _check_group(group: FeatureGroup, what: str) -> None:
                 try_="expectations={'amount': [gr.greater_than(0)]}",
             )
     _check_aggregations(group, what)
+    check_on_demand(group.on_demand, {*reserved, *group.schema.names}, what)

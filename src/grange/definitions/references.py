@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from grange.errors import DefinitionError, RequestError
 from grange.types.names import check_column, check_name, parse_version
+
+JoinType = Literal["left", "inner", "right", "full", "asof"]
+"""Which rows a join leaves. `asof` is `left`: every join here finds what was true at a row's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class FeatureSelection:
     """Put before every output column that `rename` does not name."""
     exact_matches: bool = True
     """False makes a feature row at the spine's own time invisible (PIT-2)."""
+    join: JoinType = "left"
+    """Which rows stay: see `select`."""
 
     def output_name(self, feature: str) -> str:
         """The output column of a feature."""
@@ -43,7 +49,8 @@ class FeatureSelection:
         prefix = f" prefix {self.prefix}" if self.prefix else ""
         names = " as " + ", ".join(f"{a}={b}" for a, b in self.rename) if self.rename else ""
         strict = "" if self.exact_matches else " strictly before"
-        return f"{self.source}{version}{features}{on}{prefix}{names}{strict}"
+        join = "" if self.join == "left" else f" {self.join} join"
+        return f"{self.source}{version}{features}{on}{prefix}{names}{strict}{join}"
 
 
 def select(
@@ -54,6 +61,7 @@ def select(
     rename: Mapping[str, str] | None = None,
     prefix: str = "",
     exact_matches: bool = True,
+    join: JoinType = "left",
 ) -> FeatureSelection:
     """Features of a group for a view or a request.
 
@@ -67,15 +75,22 @@ def select(
         rename: by feature, its output column.
         prefix: put before the other output columns.
         exact_matches: False sees only rows strictly before the spine's time.
+        join: which rows stay. `left` (and `asof`, the same): all of them. `inner`: those for which the group has
+            a visible row. Without a spine, `right` asks at this group's entity keys and times instead of the first
+            group's, and `full` at both. A given spine says itself which rows are asked for: there `right` is `inner`
+            and `full` is `left`. Online every requested row has its answer (ONL-4), whatever the join.
 
     Raises:
         RequestError: a version that is none.
+        DefinitionError: a join that is none.
     """
     parsed = parse_reference(source)
     if parsed.features:
         features = (*parsed.features, *features)
     if version is not None and parse_version(version) is None:
         raise RequestError(f"version {version!r} is not MAJOR.MINOR.PATCH", try_="for example 1.0.0")
+    if join not in get_args(JoinType):
+        raise DefinitionError(f"select({source!r}): join {join!r} is none", try_=", ".join(get_args(JoinType)))
     for key, column in (on or {}).items():
         check_column(key, what=f"select({source!r})")
         check_column(column, what=f"select({source!r})")
@@ -91,6 +106,7 @@ def select(
         rename=tuple(sorted((rename or {}).items())),
         prefix=prefix,
         exact_matches=exact_matches,
+        join=join,
     )
 
 

@@ -16,16 +16,39 @@ from grange.definitions.entity import Entity
 from grange.definitions.expectations import Expectation
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.feature_view import FeatureView
+from grange.definitions.labels import Label
 from grange.definitions.references import FeatureSelection
-from grange.definitions.sources import FileSource, PushSource, RequestSource, Source, TableSource
+from grange.definitions.sources import (
+    DerivedSource,
+    FileSource,
+    PushSource,
+    RequestSource,
+    Source,
+    TableSource,
+)
+from grange.definitions.transformations import PythonCode, Step, Transformation
 from grange.definitions.transforms import PythonTransform, SqlTransform, Transform
 from grange.definitions.values import from_plain, to_plain
 from grange.types import Schema, format_duration, parse_dtype
 
-Definition = Entity | FeatureGroup | FeatureView
+Definition = Entity | Transformation | FeatureGroup | FeatureView
 """What can be applied."""
 Data = dict[str, Any]
-OPTIONAL: Final = frozenset({"aggregations", "interval", "fill_gaps", "derived", "exact"})
+OPTIONAL: Final = frozenset(
+    {
+        "aggregations",
+        "interval",
+        "fill_gaps",
+        "derived",
+        "exact",
+        "on_demand",
+        "transformations",
+        "label_rules",
+        "filter",
+        "training_helpers",
+        "inference_helpers",
+    }
+)
 """Fields that a definition's data has only where they say something."""
 
 
@@ -51,6 +74,19 @@ def to_data(definition: Definition) -> Data:
                 },
                 "online": definition.online,
                 **_windows_data(definition),
+                **_unless_empty(on_demand=[_step_data(step) for step in definition.on_demand]),
+                **_about(definition),
+            }
+        case Transformation():
+            return {
+                "inputs": list(definition.inputs),
+                "outputs": definition.outputs.to_list(),
+                "requests": definition.requests.to_list(),
+                "mode": definition.mode,
+                "nulls": definition.nulls,
+                "sql": [list(pair) for pair in definition.sql],
+                "code": _code_data(definition.code),
+                "fit": _code_data(definition.fit),
                 **_about(definition),
             }
         case FeatureView():
@@ -59,7 +95,16 @@ def to_data(definition: Definition) -> Data:
                 "labels": list(definition.labels),
                 "requests": [{"name": item.name, "schema": item.schema.to_list()} for item in definition.requests],
                 "on_error": definition.on_error,
-                **_unless_empty(derived={name: item.text for name, item in definition.derived}, exact=definition.exact),
+                **_unless_empty(
+                    derived={name: item.text for name, item in definition.derived},
+                    exact=definition.exact,
+                    label_rules=[rule.to_data() for rule in definition.label_rules if rule.after],
+                    on_demand=[_step_data(step) for step in definition.on_demand],
+                    transformations=[_step_data(step) for step in definition.transformations],
+                    filter=definition.filter,
+                    training_helpers=list(definition.training_helpers),
+                    inference_helpers=list(definition.inference_helpers),
+                ),
                 **_about(definition),
             }
         case _:
@@ -93,20 +138,43 @@ def group_from_data(name: str, data: Data) -> FeatureGroup:
         aggregations=[aggregation_from_data(item) for item in data.get("aggregations", ())],
         interval=data.get("interval"),
         fill_gaps=data.get("fill_gaps", False),
+        on_demand=[_step_from(item) for item in data.get("on_demand", ())],
+        **_about_from(data),
+    )
+
+
+def transformation_from_data(name: str, data: Data) -> Transformation:
+    """The inverse of `to_data` for a transformation; its functions are not loaded."""
+    return Transformation(
+        name,
+        _code_from(data["code"]),
+        sql=dict(data["sql"]) or None,
+        inputs=data["inputs"],
+        outputs=Schema.from_list(data["outputs"]),
+        requests=Schema.from_list(data["requests"]),
+        mode=data["mode"],
+        nulls=data["nulls"],
+        fit=_code_from(data["fit"]),
         **_about_from(data),
     )
 
 
 def view_from_data(name: str, data: Data) -> FeatureView:
     """The inverse of `to_data` for a feature view."""
+    rules = {item["name"]: item for item in data.get("label_rules", ())}
     return FeatureView(
         name,
         features=[_selection_from(item) for item in data["features"]],
-        labels=data["labels"],
+        labels=[Label(**rules.get(label, {"name": label})) for label in data["labels"]],
         requests=[RequestSource(item["name"], schema=Schema.from_list(item["schema"])) for item in data["requests"]],
         on_error=data["on_error"],
         derived=data.get("derived"),
         exact=data.get("exact", False),
+        on_demand=[_step_from(item) for item in data.get("on_demand", ())],
+        transformations=[_step_from(item) for item in data.get("transformations", ())],
+        filter=data.get("filter", ""),
+        training_helpers=data.get("training_helpers", ()),
+        inference_helpers=data.get("inference_helpers", ()),
         **_about_from(data),
     )
 
@@ -124,6 +192,52 @@ def _meaning(data: Any) -> Any:
     if isinstance(data, list):
         return [_meaning(item) for item in data]
     return data
+
+
+def _code_data(code: PythonCode | None) -> Data | None:
+    if code is None:
+        return None
+    return {
+        "type": "python",
+        "name": code.name,
+        "module": code.module,
+        "source_text": code.source_text,
+        "code_hash": code.code_hash,
+    }
+
+
+def _code_from(data: Data | None) -> PythonCode | None:
+    return None if data is None else PythonCode(**{key: value for key, value in data.items() if key != "type"})
+
+
+def _step_data(step: Step) -> Data:
+    own = step.transformation
+    return {
+        "function": step.function,
+        "inputs": list(step.inputs),
+        "outputs": list(step.outputs),
+        **_unless_empty(
+            parameters={name: _listed(value) for name, value in step.parameters},
+            keep=step.keep,
+            transformation=None if own is None else to_data(own),
+        ),
+    }
+
+
+def _step_from(data: Data) -> Step:
+    own = data.get("transformation")
+    return Step(
+        data["function"],
+        tuple(data["inputs"]),
+        tuple(data["outputs"]),
+        tuple(data.get("parameters", {}).items()),
+        data.get("keep", False),
+        None if own is None else transformation_from_data(data["function"], own),
+    )
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _windows_data(group: FeatureGroup) -> Data:
@@ -170,6 +284,13 @@ def _source_data(source: Source) -> Data:
             }
         case TableSource():
             return {"type": "table", **times}
+        case DerivedSource():
+            return {
+                "type": "derived",
+                "features": [_selection_data(item) for item in source.features],
+                "filter": source.filter,
+                **times,
+            }
         case PushSource():
             batch = None if source.batch_source is None else _source_data(source.batch_source)
             return {"type": "push", "schema": source.schema.to_list(), "batch_source": batch, **times}
@@ -189,6 +310,9 @@ def _source_from(data: Data) -> Source:
                 name=data["name"],
                 **times,
             )
+        case "derived":
+            features = [_selection_from(item) for item in data["features"]]
+            return DerivedSource(features, event_time=data["event_time"], filter=data["filter"], name=data["name"])
         case "table":
             return TableSource(None, name=data["name"], **times)
         case "push":
@@ -235,6 +359,7 @@ def _selection_data(selection: FeatureSelection) -> Data:
         "rename": dict(selection.rename),
         "prefix": selection.prefix,
         "exact_matches": selection.exact_matches,
+        **({} if selection.join == "left" else {"join": selection.join}),
     }
 
 
@@ -247,4 +372,5 @@ def _selection_from(data: Data) -> FeatureSelection:
         rename=tuple(sorted(data["rename"].items())),
         prefix=data["prefix"],
         exact_matches=data["exact_matches"],
+        join=data.get("join", "left"),
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from grange.definitions.references import FeatureSelection, as_selection
 from grange.errors import DefinitionError
 from grange.types import DataType, Schema
 from grange.types.names import check_column, check_name
@@ -225,7 +226,75 @@ class RequestSource:
             raise DefinitionError(f"request source {name!r} needs a schema")
 
 
-Source = FileSource | TableSource | PushSource
+@dataclass(frozen=True, slots=True, init=False)
+class DerivedSource:
+    """Rows made of other feature groups: the first one's rows, with features of others joined beside them.
+
+    Each row of the base group is a row, those of equal key and time too (WIN-6); its own features are those of the row,
+    and those of the others what a point-in-time join finds at its entity key and time. Where joins say which rows there
+    are (`gr.select(..., join="right")` or `"full"`), and where the base group has aggregations, there is one row per
+    distinct entity key and time instead (PIT-8), and all features are joined.
+
+    The groups are its parents: when one of them has a new version, or rows were pushed to it, the derived group is
+    stale, and materialized after it. A parent whose version is pinned never makes it stale.
+
+    >>> DerivedSource(["orders", "users:age"]).parents
+    ('orders', 'users')
+
+    Args:
+        features: what is taken, the base group first: as in a feature view.
+        event_time: what the event-time column is called in the derived rows; the base group's times. No feature may
+            have the same name.
+        filter: a SQL condition on the columns of the derived rows; other rows are left out.
+        name: what listings call it.
+
+    Raises:
+        DefinitionError: nothing is taken.
+        RequestError: something that is no reference.
+    """
+
+    features: tuple[FeatureSelection, ...]
+    event_time: str | None
+    filter: str
+    name: str
+    created_time: str | None
+    event_id: str | None
+    retracted: str | None
+
+    def __init__(
+        self,
+        features: Sequence[Any],
+        *,
+        event_time: str = "event_time",
+        filter: str = "",
+        name: str = "",
+    ) -> None:
+        set_ = object.__setattr__
+        items = [features] if isinstance(features, str | FeatureSelection) else list(features)
+        if not items:
+            raise DefinitionError("a derived source takes features of at least one group")
+        set_(self, "features", tuple(as_selection(item) for item in items))
+        set_(self, "event_time", check_column(event_time, what="derived source"))
+        set_(self, "filter", filter.strip())
+        set_(self, "name", name or " + ".join(self.parents))
+        set_(self, "created_time", None)
+        set_(self, "event_id", None)
+        set_(self, "retracted", None)
+
+    @property
+    def description(self) -> str:
+        """What it is made of, for people."""
+        first, *others = map(str, self.features)
+        joined = f", with {'; '.join(others)}" if others else ""
+        return f"Derived from {first}{joined}{f', where {self.filter}' if self.filter else ''}."
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The groups that it is made of, in order, each once."""
+        return tuple(dict.fromkeys(item.source for item in self.features))
+
+
+Source = FileSource | TableSource | PushSource | DerivedSource
 """What a feature group is computed from."""
 
 
@@ -234,7 +303,7 @@ def raw_schema(source: Source) -> dict[str, DataType]:
     match source:
         case FileSource() | PushSource():
             return {column.name: column.dtype for column in source.schema}
-        case TableSource():
+        case TableSource() | DerivedSource():
             return {}
 
 

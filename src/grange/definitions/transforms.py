@@ -7,15 +7,13 @@ hash, never pickled; only code that was deployed with the process runs.
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import inspect
 import re
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from grange.definitions.python_code import code_hash_of, sha256, source_text_of
 from grange.errors import DefinitionError
 
 FrameKind = Literal["polars", "polars_lazy", "pandas", "arrow", "narwhals"]
@@ -44,7 +42,8 @@ class PythonTransform:
     module: str
     source_text: str
     code_hash: str
-    """Of the normalised syntax tree: formatting, comments, docstring and decorators do not count (VER-2)."""
+    """Of the normalised syntax tree and of what the function closes over: formatting, comments, docstring and
+    decorators do not count (VER-2)."""
     frame: FrameKind
     function: Callable[[Any], Any] | None = field(default=None, compare=False, repr=False)
     """None when the definition came from a registry and its module is not loaded here."""
@@ -68,22 +67,20 @@ def python_transform(function: Callable[[Any], Any]) -> PythonTransform:
     Without an annotation it takes a Polars DataFrame.
 
     Raises:
-        DefinitionError: the function takes other than one frame, or its annotation names no known frame.
+        DefinitionError: the function takes other than one frame, or its annotation names no known frame; it closes
+            over a value that cannot be told from another.
     """
     what = f"transform {getattr(function, '__qualname__', function)!r}"
     parameters = list(inspect.signature(function).parameters.values())
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(required) != 1 or required[0].kind is inspect.Parameter.KEYWORD_ONLY:
         raise DefinitionError(f"{what} must take one frame", found=f"{len(required)} required parameters")
-    try:
-        text = textwrap.dedent(inspect.getsource(function))
-    except (OSError, TypeError):
-        text = ""  # defined at a prompt: it runs, and its code hash is of its bytecode
+    text = source_text_of(function)
     return PythonTransform(
         name=function.__name__,
         module=function.__module__,
         source_text=text,
-        code_hash=_code_hash(function, text),
+        code_hash=code_hash_of(function, text),
         frame=_frame_kind(required[0].annotation, what),
         function=function,
     )
@@ -119,7 +116,7 @@ def sql_transform(query: str) -> SqlTransform:
         )
     _check_repeatable(statements[0])
     normal = statements[0].sql(dialect="duckdb", normalize=True, comments=False)
-    return SqlTransform(query=query.strip(), code_hash=_sha256(normal))
+    return SqlTransform(query=query.strip(), code_hash=sha256(normal))
 
 
 _CLOCK: Final = frozenset(
@@ -220,29 +217,3 @@ def _frame_kind(annotation: Any, what: str) -> FrameKind:
             try_="annotate pl.DataFrame, pl.LazyFrame, pd.DataFrame, pa.Table or nw.DataFrame",
         )
     return kind
-
-
-def _code_hash(function: Callable[[Any], Any], text: str) -> str:
-    if text:
-        try:
-            tree = ast.parse(text)
-        except SyntaxError:
-            tree = None  # a lambda in the middle of a call: its lines are no statement
-        if tree is not None:
-            for node in ast.walk(tree):
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                    node.decorator_list = []
-                    first = node.body[0]
-                    if (
-                        isinstance(first, ast.Expr)
-                        and isinstance(first.value, ast.Constant)
-                        and isinstance(first.value.value, str)
-                    ):
-                        node.body = node.body[1:] or [ast.Pass()]
-            return _sha256(ast.dump(tree))
-    code = function.__code__
-    return _sha256(repr((code.co_code, code.co_consts, code.co_names)))
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -17,14 +17,14 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from grange.errors import RequestError
 from grange.types import Schema
 from grange.types.aggregates import Aggregate
 from grange.types.durations import to_micros
-from grange.types.names import parse_version
+from grange.types.names import EVENT_TIME, parse_version
 
 Bump = Literal["initial", "major", "minor", "patch", "explicit"]
 
@@ -60,6 +60,67 @@ class Change:
     def to_summary(self) -> tuple[tuple[str, Any], ...]:
         """As the `change_summary` of a version's metadata has it."""
         return ("bump_type", self.bump), ("reason", self.reason), ("details", list(self.details))
+
+    def __str__(self) -> str:
+        return f"{self.bump}: {_words(self.reason, self.details)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A version that is there, as a build is compared with it."""
+
+    version: str
+    build: Build
+
+
+@dataclass(frozen=True, slots=True)
+class VersionForecast:
+    """The number that a group's next build gets, as far as that can be told before its rows are computed."""
+
+    group: str
+    current: str | None
+    """The version that is the latest now; None when there is none that can be read."""
+    next: str | None
+    """The number; None when the rows decide."""
+    bump: Bump
+    """With `next` None that of `if_changed`."""
+    reason: str
+    """As in `Change`."""
+    details: tuple[str, ...] = ()
+    """The output columns it is about, when it is about columns."""
+    if_same: tuple[str, ...] = ()
+    """Versions of which the one that has these very rows is the latest afterwards, instead of a new one: `current`,
+    and the highest when that was rolled back. Empty where rows do not decide."""
+    if_changed: str | None = None
+    """The number if no version has the rows; None where they do not decide."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "group": self.group,
+            "current": self.current,
+            "next": self.next,
+            "bump": self.bump,
+            "reason": self.reason,
+            "details": list(self.details),
+            "if_same": list(self.if_same),
+            "if_changed": self.if_changed,
+        }
+
+    @property
+    def outcome(self) -> str:
+        """The number in words: `1.1.0`, or `1.0.1 if its rows changed, else 1.0.0`."""
+        if self.next is not None:
+            return self.next
+        return f"{self.if_changed} if its rows changed, else {' or '.join(self.if_same)}"
+
+    @property
+    def why(self) -> str:
+        """The reason in words: `major: removed columns: amount`."""
+        return f"{self.bump}: {_words(self.reason, self.details)}"
+
+    def __str__(self) -> str:
+        return f"{self.group} {self.current or 'has no version'} -> {self.outcome} ({self.why})"
 
 
 def schema_hash(schema: Schema) -> str:
@@ -130,7 +191,7 @@ def next_version(
     if latest is None:
         # nothing to compare with: promise nothing
         return _bumped(highest, "major"), Change("major", "no_readable_version")
-    change = _change(latest, build)
+    change = change_between(latest, build)
     return None if change is None else (_bumped(highest, change.bump), change)
 
 
@@ -145,13 +206,55 @@ def repaired_version(previous: Iterable[str], damaged: str) -> tuple[str, Change
     return _bumped(highest, "patch"), Change("patch", "damaged_files", (damaged,))
 
 
+def forecast(
+    group: str,
+    previous: Iterable[str],
+    latest: Stored | None,
+    highest: Stored | None,
+    build: Build,
+    *,
+    explicit: str = "",
+) -> VersionForecast:
+    """What `next_version` will say of a build whose rows are not computed yet: its content does not count.
+
+    Args:
+        group: the feature group.
+        previous: every version there is, readable or not, in any order.
+        latest: the version that the build will be compared with; None when none can be read.
+        highest: the highest version that can be read. The latest is another one after a rollback; rows that are
+            those of the highest make it the latest again.
+        build: the one to number, with any content.
+        explicit: the number asked for; it is taken even if nothing changed.
+
+    Raises:
+        RequestError: `explicit` is no version, or not above the highest existing one (VER-2).
+    """
+    versions = tuple(previous)
+    current = None if latest is None else latest.version
+    known = dict.fromkeys(each for each in (latest, highest) if each is not None and not explicit)
+    same = tuple(each.version for each in known if _may_be(each, build))
+    other = replace(build, content_hash="")  # no stored rows have this hash
+    numbered = next_version(versions, None if latest is None else latest.build, other, explicit=explicit)
+    assert numbered is not None, "rows that nobody has are new"
+    number, change = numbered
+    told, otherwise = (None, number) if same else (number, None)
+    return VersionForecast(
+        group, current, told, change.bump, change.reason, change.details, if_same=same, if_changed=otherwise
+    )
+
+
+def _may_be(stored: Stored, build: Build) -> bool:
+    """Whether only rows can tell a build from a stored version."""
+    return is_same(stored.build, replace(build, content_hash=stored.build.content_hash))
+
+
 def is_same(one: Build, other: Build) -> bool:
     """Whether two builds are identical in rows, schema, config, code and reach (VER-1)."""
-    return _change(one, other) is None
+    return change_between(one, other) is None
 
 
-def _change(old: Build, new: Build) -> Change | None:
-    """The weightiest difference between two builds; None when there is none."""
+def change_between(old: Build, new: Build) -> Change | None:
+    """The weightiest difference between two builds; None when there is none (VER-1)."""
     removed = [name for name in old.schema.names if name not in new.schema]
     retyped = [
         f"{column.name}: {column.dtype} -> {new.schema[column.name]}"
@@ -160,11 +263,11 @@ def _change(old: Build, new: Build) -> Change | None:
     ]
     added = [name for name in new.schema.names if name not in old.schema]
     if removed:
-        return Change("major", "removed_columns", tuple(removed))
+        return Change("major", "removed_columns", tuple(map(_told, removed)))
     if retyped:
-        return Change("major", "changed_types", tuple(retyped))
+        return Change("major", "changed_types", tuple(map(_told, retyped)))
     if added:
-        return Change("minor", "added_columns", tuple(added))
+        return Change("minor", "added_columns", tuple(map(_told, added)))
     if old.config_hash != new.config_hash:
         return Change("minor", "changed_config")
     if old.code_hash != new.code_hash:
@@ -189,6 +292,8 @@ def _check_explicit(text: str, highest: tuple[int, int, int] | None) -> str:
     parsed = parse_version(text)
     if parsed is None:
         raise RequestError(f"version {text!r} is not MAJOR.MINOR.PATCH", try_="for example 1.0.0")
+    if parsed == (0, 0, 0):
+        raise RequestError("version 0.0.0 stands for pushed rows without a version", try_="for example 1.0.0")
     if highest is not None and parsed <= highest:
         raise RequestError(
             f"version {text} is not above the versions there are",
@@ -196,6 +301,16 @@ def _check_explicit(text: str, highest: tuple[int, int, int] | None) -> str:
             try_=f"{_bumped(highest, 'patch')}, or leave the version out to have it numbered",
         )
     return text
+
+
+def _words(reason: str, details: Sequence[str]) -> str:
+    """A reason for people: `removed columns: amount`."""
+    return ": ".join(filter(None, (reason.replace("_", " "), ", ".join(details))))
+
+
+def _told(detail: str) -> str:
+    """A detail without the name that only Grange has for a column."""
+    return detail.replace(EVENT_TIME, "the time of its rows")
 
 
 def _sha256(value: object) -> str:
@@ -207,7 +322,11 @@ __all__ = [
     "Build",
     "Bump",
     "Change",
+    "Stored",
+    "VersionForecast",
+    "change_between",
     "config_hash",
+    "forecast",
     "is_same",
     "next_version",
     "repaired_version",

@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grange.definitions.versioning import Build, Change, config_hash, is_same, next_version, schema_hash
+from grange.definitions.versioning import (
+    Build,
+    Change,
+    Stored,
+    VersionForecast,
+    change_between,
+    config_hash,
+    forecast,
+    is_same,
+    next_version,
+    schema_hash,
+)
 from grange.errors import RequestError
 from grange.types import DataType, Schema
 from grange.types.aggregates import Aggregate, Function, Window
@@ -196,3 +207,68 @@ def test_a_number_is_new_and_above_all(previous: list[str], old: Build, new: Bui
     assert (numbered is None) == is_same(old, new) == is_same(new, old)
     if numbered is not None:
         assert all((parse_version(numbered[0]) or ()) > (parse_version(text) or ()) for text in previous)
+
+
+@given(_versions, _builds, _builds, _builds, st.sampled_from("xyz"))
+def test_a_forecast_is_what_happens(
+    previous: list[str], latest: Build, highest: Build, new: Build, content: str
+) -> None:
+    """Without looking at the rows it tells the number, or the two that the rows decide between; then the same rows
+    as a version's bring that version back, and others get the other number."""
+    stored = Stored("0.0.1", latest), Stored("0.0.2", highest)
+    told = forecast("g", previous, *stored, new)
+    assert told == forecast("g", previous, *stored, replace(new, content_hash="not looked at"))
+    built = replace(new, content_hash=content)
+    same = next((each for each in stored if is_same(each.build, built)), None)
+    numbered = next_version(previous, latest, built)
+    if same is not None:
+        assert told.next is None
+        assert same.version in told.if_same
+    else:
+        assert numbered is not None
+        assert numbered[0] == (told.next or told.if_changed)
+        assert told.next is None or (told.bump, told.reason, told.details) == (
+            numbered[1].bump, numbered[1].reason, numbered[1].details,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("previous", "latest", "explicit", "expected"),
+    [
+        ([], None, "", VersionForecast("g", None, "1.0.0", "initial", "first_build")),
+        (["1.3.0"], None, "", VersionForecast("g", None, "2.0.0", "major", "no_readable_version")),
+        (["1.3.0"], OLD, "4.0.0", VersionForecast("g", "1.3.0", "4.0.0", "explicit", "asked_for")),
+        (["1.3.0"], OLD, "", VersionForecast("g", "1.3.0", None, "patch", "changed_data", (), ("1.3.0",), "1.3.1")),
+        (
+            ["1.3.0", "2.0.0"],
+            build({"k": "string", "t": "datetime", "a": "int64", "b": "int64"}),
+            "",
+            VersionForecast("g", "1.3.0", "3.0.0", "major", "removed_columns", ("b",)),
+        ),
+    ],
+)
+def test_forecasts(previous: list[str], latest: Build | None, explicit: str, expected: VersionForecast) -> None:
+    known = None if latest is None else Stored("1.3.0", latest)
+    assert forecast("g", previous, known, known, OLD, explicit=explicit) == expected
+
+
+def test_forecasts_in_words() -> None:
+    def told(*previous: str, latest: Build = OLD, explicit: str = "") -> str:
+        stored = Stored(previous[-1], latest) if previous else None
+        return str(forecast("g", previous, stored, stored, OLD, explicit=explicit))
+
+    assert told() == "g has no version -> 1.0.0 (initial: first build)"
+    assert told("1.0.0") == "g 1.0.0 -> 1.0.1 if its rows changed, else 1.0.0 (patch: changed data)"
+    assert told("1.0.0", latest=build(code="new")) == "g 1.0.0 -> 1.1.0 (minor: changed code)"
+    lost = build({"k": "string", "t": "datetime", "a": "int64", "b": "int64", "c": "int64"})
+    assert told("1.0.0", latest=lost) == "g 1.0.0 -> 2.0.0 (major: removed columns: b, c)"
+    assert str(change_between(lost, OLD)) == "major: removed columns: b, c"
+
+
+@pytest.mark.parametrize("text", ["1.4.0", "banana", "1.4", "0.0.0"])
+def test_a_forecast_refuses_what_a_build_refuses(text: str) -> None:
+    stored = Stored("1.4.0", OLD)
+    with pytest.raises(RequestError):
+        forecast("g", ["1.4.0"], stored, stored, OLD, explicit=text)
+    with pytest.raises(RequestError, match=r"0\.0\.0"):
+        next_version([], None, OLD, explicit="0.0.0")

@@ -8,7 +8,7 @@ from typing import assert_never
 from urllib.parse import unquote, urlsplit
 
 from grange.connectors.files.paths import expand
-from grange.definitions.sources import FileSource, PushSource, Source, TableSource
+from grange.definitions.sources import DerivedSource, FileSource, PushSource, Source, TableSource
 from grange.errors import SourceError, UnsupportedError
 from grange.plan.nodes import Input, Node, Scan
 from grange.types import Schema
@@ -39,6 +39,8 @@ class FilesConnector:
                 assert batch is not None
                 # what is pushed and what is in the files are the same columns, so either may say the types
                 return _scan(batch, batch.schema or source.schema, project, what)
+            case DerivedSource():
+                raise SourceError(f"{what} is made of other groups, which lie in the offline store, not in files")
             case _:
                 assert_never(source)
 
