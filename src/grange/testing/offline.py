@@ -30,7 +30,7 @@ from grange.errors import (
 from grange.frames import Rows
 from grange.plan.nodes import Node
 from grange.ports.engine import Engine
-from grange.ports.offline import PUSHED_FROM, FeatureRows, OfflineStore, Snapshot, VersionMeta
+from grange.ports.offline import PUSHED_FROM, FeatureRows, ManifestEntry, OfflineStore, Snapshot, VersionMeta
 from grange.ports.plugins import create
 from grange.testing.equality import assert_rows_equal
 from grange.types import DataType, Schema
@@ -190,12 +190,15 @@ class OfflineStoreContract:
 
     def test_metadata_says_what_was_stored(self, store: OfflineStore) -> None:
         """Counts, times, hashes, reason; the same from `publish`, `meta` and `snapshot`."""
-        meta = publish(store, draft(source="files", quarantined=2, code_hash="c"), numbered(history(1.0, None, 3.0)))
+        about: dict[str, Any] = {"code": "select *\nfrom source", "parents": (("orders", "1.0.0"), ("users", "2.1.0"))}
+        given = draft(source="files", quarantined=2, code_hash="c", **about)
+        meta = publish(store, given, numbered(history(1.0, None, 3.0)))
         assert meta == store.meta("spend") == store.meta("spend", "1.0.0") == store.snapshot("spend").meta
         assert (meta.version, meta.row_count, meta.created_at) == ("1.0.0", 3, NOW)
         assert (meta.min_event_time, meta.max_event_time) == (day(0), day(2))
         assert (meta.schema, meta.entity_keys) == (SCHEMA, ("user_id",))
         assert (meta.source, meta.quarantined, meta.code_hash) == ("files", 2, "c")
+        assert (meta.code, meta.parents) == (about["code"], about["parents"])
         assert all(len(digest) == 64 for digest in (meta.content_hash, meta.schema_hash, meta.config_hash))
         assert dict(meta.change_summary)["bump_type"] == "initial"
 
@@ -249,10 +252,136 @@ class OfflineStoreContract:
     def test_an_explicit_number_must_be_above(self, store: OfflineStore) -> None:
         """VER-2: a valid one above the highest, else an error and nothing is stored."""
         assert publish(store, draft(version="1.5.0"), numbered(history(1.0))).version == "1.5.0"
-        for version in ("1.5.0", "1.4.9", "1.6", "x"):
+        for version in ("1.5.0", "1.4.9", "1.6", "x", "banana", "0.0.0"):
             with pytest.raises(RequestError):
                 publish(store, draft(version=version), numbered(history(2.0)))
+            with pytest.raises(RequestError):
+                store.forecast(draft(version=version))
         assert store.versions("spend") == ("1.5.0",)
+        assert publish(store, draft(), numbered(history(2.0))).version == "1.5.1"
+
+    def test_the_number_that_a_forecast_tells_is_given(self, store: OfflineStore) -> None:
+        """VER-1: where rows cannot change it, it is told; else both numbers are that the rows decide between."""
+        wide = Schema((*SCHEMA.columns, *Schema.of({"extra": "int64"}).columns))
+        retyped = Schema.of([(c.name, "int64" if c.name == "amount" else c.dtype) for c in SCHEMA])
+        steps = [
+            (draft(), history(1.0), "initial", "first_build", ()),
+            (draft(wide), history(1.0, schema=wide), "minor", "added_columns", ("extra",)),
+            (draft(), history(1.0), "major", "removed_columns", ("extra",)),
+            (draft(code_hash="new"), history(1.0), "minor", "changed_code", ()),
+            (draft(retyped), history(1, schema=retyped), "major", "changed_types", ("amount: float64 -> int64",)),
+            (draft(retyped, created_time=None), history(1, schema=retyped), "minor", "changed_config", ()),
+            (windowed(COUNTED), history(1.0), "major", "removed_columns", ("amount",)),
+            (draft(version="7.0.0"), history(1.0), "explicit", "asked_for", ()),
+        ]
+        latest = None
+        for each, table, *why in steps:
+            told = store.forecast(each)
+            assert (told.group, told.current, told.if_same, told.if_changed) == ("spend", latest, (), None)
+            assert [told.bump, told.reason, told.details] == why
+            features = Rows(arrow=feature_history(each, 1.0)) if each.aggregates else None
+            meta = publish(store, each, numbered(table), feature_rows=features)
+            assert meta.version == told.next
+            assert dict(meta.change_summary) == {"bump_type": why[0], "reason": why[1], "details": list(why[2])}
+            latest = meta.version
+        assert store.versions("spend")[-1] == latest == "7.0.0"
+
+    def test_a_forecast_of_data_tells_both_numbers(self, store: OfflineStore) -> None:
+        """The version that there is, if the rows are the same; a PATCH if they are others. Rows that were pushed since
+        are news in any case."""
+        publish(store, draft(), numbered(history(1.0)))
+        told = store.forecast(draft())
+        assert (told.current, told.next, told.if_same, told.if_changed) == ("1.0.0", None, ("1.0.0",), "1.0.1")
+        assert (told.bump, told.reason) == ("patch", "changed_data")
+        assert publish(store, draft(), numbered(history(1.0))).version == told.if_same[0]
+        assert publish(store, draft(), numbered(history(2.0))).version == told.if_changed
+        append(store, draft(), history(3.0))
+        reaching = draft(pushed_through=PUSHED_FROM + 1)
+        assert (store.forecast(reaching).next, store.forecast(draft()).next) == ("1.0.2", None)
+        assert publish(store, reaching, numbered(history(2.0))).version == "1.0.2"
+
+    # going back
+
+    def test_an_older_version_becomes_the_latest(
+        self, store: OfflineStore, open_store: Callable[[], OfflineStore], engine: Engine
+    ) -> None:
+        """And the newer ones stay; whoever opens the store sees it; what is no version changes nothing."""
+        for amount in (1.0, 2.0, 3.0):
+            publish(store, draft(), numbered(history(amount)))
+        with store.lock("spend", timeout=5):
+            assert store.point("spend", "1.0.0") == store.meta("spend", "1.0.0")
+        for each in (store, open_store()):
+            assert each.meta("spend").version == each.snapshot("spend").meta.version == "1.0.0"
+            assert_rows_equal(run(engine, each.snapshot("spend").rows), numbered(history(1.0)))
+            assert each.versions("spend") == ("1.0.0", "1.0.1", "1.0.2")
+            assert each.manifest()["spend"].latest == "1.0.0"
+        with pytest.raises(UnknownVersionError, match=r"1\.0\.2"):
+            store.point("spend", "1.0.3")
+        with pytest.raises(RequestError):
+            store.point("spend", "latest")
+        assert (store.meta("spend").version, store.verify()) == ("1.0.0", ())
+
+    def test_a_build_after_going_back_is_numbered_above_all(self, store: OfflineStore) -> None:
+        """VER-1. Rows that are those of the latest, or of the highest, make no version: that one is the latest."""
+        for amount in (1.0, 2.0):
+            publish(store, draft(code_hash=f"{amount}"), numbered(history(amount)))
+        with store.lock("spend", timeout=5):
+            store.point("spend", "1.0.0")
+        told = store.forecast(draft(code_hash="1.0"))
+        assert (told.current, told.next, told.if_same, told.if_changed) == ("1.0.0", None, ("1.0.0",), "1.1.1")
+        told = store.forecast(draft(code_hash="2.0"))
+        assert (told.current, told.next, told.if_same, told.if_changed) == ("1.0.0", None, ("1.1.0",), "1.2.0")
+        assert publish(store, draft(code_hash="1.0"), numbered(history(1.0))).version == "1.0.0"
+        assert publish(store, draft(code_hash="1.0"), numbered(history(5.0))).version == "1.1.1"
+        with store.lock("spend", timeout=5):
+            store.point("spend", "1.1.0")
+        assert publish(store, draft(code_hash="2.0"), numbered(history(6.0))).version == "1.1.2"
+        with store.lock("spend", timeout=5):
+            store.point("spend", "1.1.0")
+        told = store.forecast(draft(code_hash="2.0"))
+        assert (told.next, told.if_same, told.if_changed) == (None, ("1.1.0", "1.1.2"), "1.1.3")
+        assert str(told).endswith("1.1.3 if its rows changed, else 1.1.0 or 1.1.2 (patch: changed data)")
+        with store.lock("spend", timeout=5):
+            store.point("spend", "1.0.0")
+        assert publish(store, draft(code_hash="2.0"), numbered(history(6.0))).version == "1.1.2"
+        assert store.versions("spend") == ("1.0.0", "1.1.0", "1.1.1", "1.1.2")
+        assert store.meta("spend").version == "1.1.2"
+
+    def test_rows_pushed_since_an_older_version_stay_visible(self, store: OfflineStore, engine: Engine) -> None:
+        """They are pending beside it, those that a newer version contains too; none gets a number twice."""
+        publish(store, draft(), numbered(history(1.0)))
+        append(store, draft(), history(2.0, start=5))
+        both = pa.concat_tables([numbered(history(1.0)), numbered(history(2.0, start=5), PUSHED_FROM)])
+        publish(store, draft(pushed_through=PUSHED_FROM + 1), both)
+        with store.lock("spend", timeout=5):
+            store.point("spend", "1.0.0")
+        snapshot = store.snapshot("spend")
+        assert (snapshot.meta.version, snapshot.pending) == ("1.0.0", 1)
+        assert_rows_equal(run(engine, snapshot.rows), both, by=[SEQUENCE])
+        assert append(store, draft(), history(3.0)) == PUSHED_FROM + 1
+        assert store.snapshot("spend").pending == 2
+
+    # the manifest
+
+    def test_the_manifest_lists_every_group(self, store: OfflineStore) -> None:
+        """Its versions and what is known of the latest; made again it says the same."""
+        assert store.manifest() == store.manifest(regenerate=True) == {}
+        append(store, draft(name="pushed"), history(1.0))
+        publish(store, draft(name="other"), numbered(history(1.0)))
+        for amount in (1.0, 2.0):
+            publish(store, draft(), numbered(history(amount)))
+        with store.lock("spend", timeout=5):
+            store.point("spend", "1.0.0")
+        found = store.manifest()
+        expected = {
+            "other": ManifestEntry.of(("1.0.0",), store.meta("other")),
+            "spend": ManifestEntry.of(("1.0.0", "1.0.1"), store.meta("spend", "1.0.0")),
+        }
+        assert dict(found) == dict(store.manifest(regenerate=True)) == expected
+        assert (found["spend"].latest, found["spend"].row_count, found["spend"].updated_at) == ("1.0.0", 1, NOW)
+        assert ManifestEntry.from_dict(found["spend"].to_dict()) == found["spend"]
+        store.delete("other")
+        assert set(store.manifest()) == {"spend"}
 
     def test_no_rows_are_a_version_too(self, store: OfflineStore, engine: Engine) -> None:
         """A build without rows is stored, with its columns and without times."""
@@ -347,6 +476,88 @@ class OfflineStoreContract:
         assert snapshot.pending == 2
         assert_rows_equal(run(engine, snapshot.rows), numbered(history(1.0, 2.0, 3.0), PUSHED_FROM), by=[SEQUENCE])
 
+    def test_a_moment_can_be_read_again(self, store: OfflineStore, engine: Engine) -> None:
+        """VER-4: a version and the rows pushed up to a number are the same, whatever comes later."""
+        publish(store, draft(), numbered(history(1.0)))
+        first = store.snapshot("spend")
+        assert (first.pushed_until, first.pending) == (PUSHED_FROM, 0)
+        kept: list[tuple[Snapshot, pa.Table]] = []
+        for number in range(3):
+            append(store, draft(), history(2.0, 3.0, start=10 * number))
+            snapshot = store.snapshot("spend")
+            assert snapshot.pushed_until == PUSHED_FROM + 2 * (number + 1)
+            kept.append((snapshot, run(engine, snapshot.rows)))
+        everything = kept[-1][1].sort_by([("event_time", "ascending"), (SEQUENCE, "ascending")])
+        publish(store, draft(pushed_through=PUSHED_FROM + 6), everything)
+        append(store, draft(), history(9.0))
+        for snapshot, rows in kept:
+            again = store.snapshot("spend", snapshot.meta.version, pushed_until=snapshot.pushed_until)
+            assert (again.meta, again.pending, again.pushed_until) == (
+                snapshot.meta, snapshot.pending, snapshot.pushed_until,
+            )  # fmt: skip
+            assert_rows_equal(run(engine, again.rows), rows, by=[SEQUENCE])
+        assert store.snapshot("spend", "1.0.0").pushed_until == PUSHED_FROM
+        assert store.snapshot("spend", "1.0.1").pushed_until == PUSHED_FROM + 6
+        plain = store.snapshot("spend", "1.0.1", pushed_until=PUSHED_FROM + 6)
+        assert (plain.pending, plain.meta) == (0, store.meta("spend", "1.0.1"))
+        assert_rows_equal(run(engine, plain.rows), everything)
+
+    def test_a_moment_may_end_inside_a_push(self, store: OfflineStore, engine: Engine) -> None:
+        """And begin there, when a version does; any number of rows can be asked for."""
+        append(store, draft(), history(1.0, 2.0, 3.0))
+        publish(store, draft(pushed_through=PUSHED_FROM + 1), numbered(history(1.0), PUSHED_FROM))
+        append(store, draft(), history(4.0, 5.0, start=5))
+        everything = pa.concat_tables([history(1.0, 2.0, 3.0), history(4.0, 5.0, start=5)])
+        for count in range(1, 6):
+            snapshot = store.snapshot("spend", "1.0.0", pushed_until=PUSHED_FROM + count)
+            assert (snapshot.pending, snapshot.pushed_until) == (count - 1, PUSHED_FROM + count)
+            assert_rows_equal(
+                run(engine, snapshot.rows), numbered(everything.slice(0, count), PUSHED_FROM), by=[SEQUENCE]
+            )
+
+    def test_a_moment_of_pushed_rows_alone(self, store: OfflineStore, engine: Engine) -> None:
+        """Version 0.0.0 stands for none: the same also when there are versions by then."""
+        append(store, draft(), history(1.0))
+        append(store, draft(), history(2.0))
+        before = store.snapshot("spend")
+        assert (before.meta.version, before.pushed_until, before.pending) == ("0.0.0", PUSHED_FROM + 2, 2)
+        rows = numbered(pa.concat_tables([history(1.0), history(2.0)]), PUSHED_FROM)
+        append(store, draft(), history(3.0))
+        publish(store, draft(pushed_through=PUSHED_FROM + 3), numbered(history(7.0)))
+        for count in (1, 2):
+            again = store.snapshot("spend", "0.0.0", pushed_until=PUSHED_FROM + count)
+            assert (again.meta.version, again.meta.row_count, again.pending) == ("0.0.0", count, count)
+            assert_rows_equal(run(engine, again.rows), rows.slice(0, count), by=[SEQUENCE])
+        assert store.snapshot("spend", "0.0.0", pushed_until=PUSHED_FROM + 2).meta == before.meta
+        for pushed_until in (None, PUSHED_FROM):
+            with pytest.raises(UnknownVersionError, match="spend"):
+                store.snapshot("spend", "0.0.0", pushed_until=pushed_until)
+
+    def test_a_moment_keeps_its_columns(self, store: OfflineStore, engine: Engine) -> None:
+        """Columns that are pushed later are not in it."""
+        newer = Schema((*SCHEMA.columns, *Schema.of({"n": "int64"}).columns))
+        publish(store, draft(), numbered(history(1.0)))
+        append(store, draft(), history(2.0))
+        append(store, draft(newer), history(3.0, schema=newer))
+        assert store.snapshot("spend").meta.schema == newer
+        old = store.snapshot("spend", "1.0.0", pushed_until=PUSHED_FROM + 1)
+        assert old.meta.schema == SCHEMA
+        assert run(engine, old.rows).num_rows == 2
+
+    def test_moments_that_never_were_are_refused(self, store: OfflineStore) -> None:
+        """Without a version, before what it contains, beyond what was pushed: such rows could change."""
+        append(store, draft(), history(1.0, 2.0))
+        publish(store, draft(pushed_through=PUSHED_FROM + 1), numbered(history(1.0), PUSHED_FROM))
+        asked: list[tuple[str | None, int]] = [
+            (None, PUSHED_FROM + 1), ("1.0.0", PUSHED_FROM), ("1.0.0", PUSHED_FROM + 3), ("0.0.0", PUSHED_FROM + 3),
+            ("0.0.0", 7),
+        ]  # fmt: skip
+        for version, pushed_until in asked:
+            with pytest.raises(RequestError, match="pushed_until"):
+                store.snapshot("spend", version, pushed_until=pushed_until)
+        with pytest.raises(UnknownVersionError):
+            store.snapshot("spend", "2.0.0", pushed_until=PUSHED_FROM + 1)
+
     def test_reaching_further_is_a_version(self, store: OfflineStore) -> None:
         """Pushed rows that an expectation kept out are not pending for ever, though no row is new."""
         table = numbered(history(1.0))
@@ -372,6 +583,18 @@ class OfflineStoreContract:
         pushed = store.pushed("spend")
         assert pushed is not None
         assert run(engine, pushed, newer).column("n").to_pylist() == [8, None]
+
+    def test_the_newest_push_says_what_it_is(self, store: OfflineStore) -> None:
+        """Its columns and where its numbers end, whether or not a version contains it."""
+        assert store.newest_push("spend") is None
+        append(store, draft(), history(1.0, 2.0))
+        narrow = SCHEMA.without(["amount"])
+        append(store, draft(narrow), history(9.0, schema=narrow))
+        for _ in range(2):
+            newest = store.newest_push("spend")
+            assert newest is not None
+            assert (newest.schema, newest.entity_keys, newest.pushed_through) == (narrow, ("user_id",), PUSHED_FROM + 3)
+            publish(store, draft(pushed_through=PUSHED_FROM + 3), numbered(history(1.0)))
 
     def test_another_key_does_not_mix(self, store: OfflineStore) -> None:
         """Rows pushed under another entity key cannot lie beside the version's: an error until it is rebuilt."""
@@ -514,6 +737,10 @@ class OfflineStoreContract:
         both = pa.concat_tables([events, numbered(history(2.0, start=5), PUSHED_FROM + 1)])
         assert_rows_equal(run(engine, snapshot.rows), both, by=[SEQUENCE])
         assert_rows_equal(run_features(engine, snapshot), features)
+        append(store, windowed(), history(3.0, start=6))
+        again = store.snapshot("spend", "1.0.0", pushed_until=snapshot.pushed_until)
+        assert_rows_equal(run(engine, again.rows), both, by=[SEQUENCE])
+        assert_rows_equal(run_features(engine, again), features)
 
     def test_contradicting_feature_rows_are_refused(self, store: OfflineStore) -> None:
         """Missing, of a group without aggregations, of other columns or types, out of order, and windows over columns

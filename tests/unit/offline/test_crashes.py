@@ -144,7 +144,7 @@ def test_a_crash_at_any_step_of_publish(tmp_path: Path) -> None:
         again = publish(after, draft(), numbered(history(5.0, 6.0)))
         assert (again.version, amounts(after)) == ("1.0.1", [5.0, 6.0]), "the same build again gets there"
         assert after.versions("spend") == ("1.0.0", "1.0.1")
-        assert after.manifest()["spend"]["versions"] == ["1.0.0", "1.0.1"]
+        assert after.manifest()["spend"].versions == ("1.0.0", "1.0.1")
         assert after.verify() == ()
     before, between, behind = ("1.0.0", ("1.0.0",)), ("1.0.0", ("1.0.0", "1.0.1")), ("1.0.1", ("1.0.0", "1.0.1"))
     assert seen == {before, between, behind}
@@ -374,6 +374,42 @@ def test_a_crash_at_any_step_of_deleting_a_version(tmp_path: Path, prepare: Call
         ("1.0.0", ("1.0.0", "1.0.1")),
         ("1.0.0", ("1.0.0",)),
     }
+
+
+@pytest.mark.parametrize("prepare", [two_versions, two_windowed])
+def test_a_crash_at_any_step_of_going_back(tmp_path: Path, prepare: Callable[[ParquetStore], Any]) -> None:
+    """The one or the other is the latest, and both are there; the same call again gets there."""
+    outcomes = set()
+    for step, root, store in cases(tmp_path, prepare, lambda store: store.point("spend", "1.0.0")):
+        with failing(step, Crash, once=False), pytest.raises(Crash):
+            store.point("spend", "1.0.0")
+        after = ParquetStore(root)
+        latest = after.meta("spend").version
+        outcomes.add((latest, after.versions("spend")))
+        assert amounts(after) == [{"1.0.0": 1.0, "1.0.1": 2.0}[latest]]
+        cleaned(after)
+        assert after.meta("spend").version == latest
+        assert after.point("spend", "1.0.0").version == after.manifest()["spend"].latest == "1.0.0"
+        assert after.verify() == ()
+    assert outcomes == {("1.0.1", ("1.0.0", "1.0.1")), ("1.0.0", ("1.0.0", "1.0.1"))}
+
+
+def test_no_space_at_any_step_of_going_back(tmp_path: Path) -> None:
+    """An error that says so and changed nothing, unless the pointer was replaced already."""
+    for step, root, store in cases(tmp_path, two_versions, lambda store: store.point("spend", "1.0.0")):
+        with failing(step, full, once=True) as made:
+            try:
+                store.point("spend", "1.0.0")
+            except StorageFullError:
+                changed = "replace" in made[:step]
+            else:
+                changed = True
+                assert made[step] in ("unlink", "mkdir"), "clearing up, or a folder that was there already"
+        after = ParquetStore(root)
+        assert after.meta("spend").version == ("1.0.0" if changed else "1.0.1")
+        assert after.point("spend", "1.0.0").version == "1.0.0"
+        after.verify(repair=True)
+        assert (after.verify(), after.meta("spend").version) == ((), "1.0.0")
 
 
 def test_a_crash_at_any_step_of_deleting_a_group(tmp_path: Path) -> None:

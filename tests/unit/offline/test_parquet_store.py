@@ -72,9 +72,11 @@ def test_the_layout(store: ParquetStore, root: Path) -> None:
     place = Path(store.quarantine("spend", Rows.of({"a": [1]}), now=NOW))
     assert place.parent == root / "spend/_quarantine"
     assert place.name.startswith("20260301T000000Z-")
-    segment = f"spend/_pushed/{PUSHED_FROM:019d}-{PUSHED_FROM + 1:019d}.parquet"
+    (pushed,) = (root / "spend/_pushed").iterdir()
+    digest = sha256(pushed.read_bytes()).hexdigest()[:16]
+    segment = f"spend/_pushed/{PUSHED_FROM:019d}-{PUSHED_FROM + 1:019d}-{digest}.parquet"
     assert tree(root) == {
-        "spend/1.0.0/data.parquet", "spend/1.0.0/.meta.json", "spend/_latest.json", segment,
+        "spend/1.0.0/data.parquet", "spend/1.0.0/.meta.json", "spend/_latest.json", "spend/_reached.json", segment,
         str(place.relative_to(root)), "_metadata/manifest.json",
     }  # fmt: skip
     assert json.loads((root / "spend/_latest.json").read_text()) == {"version": "1.0.0"}
@@ -126,7 +128,8 @@ def test_versions_of_before_are_read_and_repeated(store: ParquetStore, root: Pat
     meta = publish(store, draft(), numbered(history(1.0)))
     path = root / "spend/1.0.0/.meta.json"
     stored = json.loads(path.read_text())
-    added = ("event_columns", "aggregates", "event_id", "retracted", "feature_rows", "feature_files")
+    added = ("event_columns", "aggregates", "event_id", "retracted", "feature_rows", "feature_files", "fill_gaps",
+             "code", "parents")  # fmt: skip
     path.write_text(json.dumps({key: value for key, value in stored.items() if key not in added}))
     assert store.meta("spend") == meta
     assert (store.snapshot("spend").features, store.verify()) == (None, ())
@@ -247,7 +250,7 @@ def test_a_build_after_a_rollback(store: ParquetStore, root: Path) -> None:
     assert publish(store, draft(), numbered(history(3.0))).version == "1.0.2"
     pointer.write_text('{"version": "1.0.0"}')
     assert publish(store, draft(), numbered(history(3.0))).version == "1.0.2"
-    assert store.meta("spend").version == store.manifest()["spend"]["latest"] == "1.0.2"
+    assert store.meta("spend").version == store.manifest()["spend"].latest == "1.0.2"
     assert store.versions("spend") == ("1.0.0", "1.0.1", "1.0.2")
 
 
@@ -274,7 +277,7 @@ def test_a_damaged_latest_is_an_error_not_an_older_answer(store: ParquetStore, r
     [
         {"name": "other"}, {"version": "2.0.0"}, {"columns": [{"name": "a", "dtype": "nonsense"}]},
         {"row_count": None, "columns": 3}, {"files": ["../../other/1.0.0/data.parquet"]}, {"files": ["/etc/passwd"]},
-        {"files": []},
+        {"files": []}, {"parents": ["clicks"]}, {"parents": 7},
     ],
     ids=str,
 )  # fmt: skip
@@ -357,7 +360,7 @@ def test_larger_versions_are_left_to_verify(root: Path) -> None:
 
 
 def test_changed_bytes_of_pushed_rows_are_found(store: ParquetStore, root: Path) -> None:
-    """By the checksums of their pages, in a snapshot and in all that was pushed."""
+    """By the hash in their file's name, in a snapshot and in all that was pushed."""
     append(store, draft(), history(*map(float, range(500))))
     (segment,) = (root / "spend/_pushed").iterdir()
     damage(segment)
@@ -367,6 +370,48 @@ def test_changed_bytes_of_pushed_rows_are_found(store: ParquetStore, root: Path)
     unchecked = ParquetStore(root, check_bytes=0)
     assert unchecked.snapshot("spend").pending == 500
     assert [Path(finding.path).name for finding in unchecked.verify()] == [segment.name]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.97])
+def test_every_byte_of_pushed_rows_counts(store: ParquetStore, root: Path, share: float) -> None:
+    """They are the only copy: a changed byte of values, of statistics or of the note is found."""
+    append(store, draft(), history(*map(float, range(50))))
+    (segment,) = (root / "spend/_pushed").iterdir()
+    content = bytearray(segment.read_bytes())
+    content[int(len(content) * share)] ^= 0x20
+    segment.write_bytes(content)
+    with pytest.raises(CorruptStoreError):
+        store.snapshot("spend")
+    assert [Path(finding.path).name for finding in store.verify()] == [segment.name]
+
+
+def test_pushed_rows_of_older_releases_are_read(store: ParquetStore, root: Path) -> None:
+    """Without a hash in the name the checksums of pages are compared."""
+    append(store, draft(), history(*map(float, range(500))))
+    (segment,) = (root / "spend/_pushed").iterdir()
+    old = segment.rename(segment.with_name(f"{PUSHED_FROM:019d}-{PUSHED_FROM + 499:019d}.parquet"))
+    assert append(store, draft(), history(2.0)) == PUSHED_FROM + 500
+    assert (store.snapshot("spend").pending, store.verify()) == (501, ())
+    damage(old)
+    with pytest.raises(CorruptStoreError, match="pushed rows are damaged"):
+        store.snapshot("spend")
+
+
+def test_a_push_that_is_gone_is_no_shorter_history(store: ParquetStore, root: Path) -> None:
+    """A snapshot of the latest says so, and one of a moment does; an earlier moment can still be read."""
+    publish(store, draft(), numbered(history(1.0)))
+    for amount in (2.0, 3.0, 4.0):
+        append(store, draft(), history(amount))
+    segments = sorted((root / "spend/_pushed").iterdir())
+    segments[1].unlink()
+    for read in (
+        lambda: store.snapshot("spend"),
+        lambda: store.snapshot("spend", "1.0.0", pushed_until=PUSHED_FROM + 3),
+    ):
+        with pytest.raises(CorruptStoreError, match=f"{PUSHED_FROM + 1} to {PUSHED_FROM + 1} are not there"):
+            read()
+    assert store.snapshot("spend", "1.0.0", pushed_until=PUSHED_FROM + 1).pending == 1
+    assert store.snapshot("spend", "1.0.0").pending == 0
 
 
 def test_a_file_in_place_of_the_store_is_an_outage(store: ParquetStore, root: Path) -> None:
@@ -450,6 +495,25 @@ def test_verify_names_damage_and_never_removes_it(
         assert not any(finding.removed for finding in found)
         assert tree(root) == before
     assert store.verify("other") == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"schema_hash": "0" * 64}, "schema hash"), ({"content_hash": "0" * 64}, "content hash"),
+        ({"max_event_time": "2027-01-01T00:00:00Z"}, "other times"), ({"row_count": 7}, "2 rows where 7"),
+        ({"file_hashes": {}}, "bytes are not those"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_verify_holds_metadata_against_the_rows(
+    store: ParquetStore, root: Path, change: dict[str, Any], problem: str
+) -> None:
+    """What a version says of its rows is computed from them again."""
+    publish(store, draft(), numbered(history(1.0, 2.0)))
+    path = root / "spend/1.0.0/.meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert any(problem in finding.problem for finding in store.verify("spend"))
 
 
 @pytest.mark.parametrize(
@@ -554,7 +618,15 @@ def test_what_a_living_writer_builds_is_no_leftover(store: ParquetStore, root: P
     assert [finding.removed for finding in store.verify(repair=True)] == [True]
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", '{"format": 99}', '{"format": 1, "groups": {"spend": 1}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        None, "{", "[]", '{"format": 99}', '{"format": 1}', '{"format": 1, "groups": {"spend": 1}}',
+        '{"format": 1, "groups": {"spend": {"latest": "1.0.0"}}}', '{"format": 1, "groups": ["spend"]}',
+        '{"format": 1, "groups": {"spend": {"latest": "new", "versions": [], "updated_at": null, "row_count": 1, '
+        '"size_bytes": 1, "content_hash": "", "schema_hash": ""}}}',
+    ],
+)  # fmt: skip
 def test_the_manifest_is_made_again_from_the_folders(store: ParquetStore, root: Path, text: str | None) -> None:
     """Missing or unreadable, it says the same again; the next write, or repair, puts it back."""
     publish(store, draft(), numbered(history(1.0)))
@@ -565,6 +637,9 @@ def test_the_manifest_is_made_again_from_the_folders(store: ParquetStore, root: 
     assert store.manifest() == entries
     assert [finding.path for finding in store.verify()] == [str(path)]
     assert [finding.removed for finding in store.verify(repair=True)] == [True]
+    assert path.read_text() == before
+    path.write_text(text or "")
+    assert store.manifest(regenerate=True) == entries
     assert path.read_text() == before
     path.write_text(text or "")
     publish(store, draft(name="third"), numbered(history(1.0)))

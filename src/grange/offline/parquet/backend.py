@@ -12,18 +12,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from grange.definitions import versioning
-from grange.errors import CorruptStoreError, DataError, SchemaError, UnknownVersionError
+from grange.definitions.versioning import Stored, VersionForecast
+from grange.errors import CorruptStoreError, DataError, RequestError, SchemaError, UnknownVersionError
 from grange.frames import Rows
 from grange.offline.parquet import disk, layout, pushed, tables
+from grange.offline.parquet.datasets import FileDatasets
 from grange.offline.parquet.hashing import content_hash
 from grange.offline.parquet.layout import Layout
 from grange.offline.parquet.locks import Locks
-from grange.offline.parquet.manifest import Entry
 from grange.offline.parquet.publishing import Publisher
 from grange.offline.parquet.verifying import Verifier
 from grange.offline.parquet.versions import Versions
 from grange.plan.nodes import Node
-from grange.ports.offline import PUSHED_FROM, FeatureRows, Finding, Snapshot, VersionMeta
+from grange.ports.offline import (
+    NEVER_MATERIALIZED,
+    PUSHED_FROM,
+    FeatureRows,
+    Finding,
+    ManifestEntry,
+    Snapshot,
+    VersionMeta,
+)
 from grange.types.durations import timedelta_of
 from grange.types.time import to_utc
 
@@ -61,6 +70,11 @@ class ParquetStore:
             self._layout, self._versions, self._locks, compression=compression, partition_rows=partition_rows
         )
 
+    @functools.cached_property
+    def datasets(self) -> FileDatasets:
+        """See `OfflineStore.datasets`."""
+        return FileDatasets(self._layout.root, self._locks, compression=self._compression)
+
     # reading
 
     def versions(self, group: str) -> tuple[str, ...]:
@@ -74,43 +88,61 @@ class ParquetStore:
             raise UnknownVersionError(f"feature group {group!r} has no version", try_=f"grange materialize {group}")
         return found
 
-    def snapshot(self, group: str, version: str | None = None) -> Snapshot:
+    def snapshot(self, group: str, version: str | None = None, *, pushed_until: int | None = None) -> Snapshot:
         """See `OfflineStore.snapshot`.
 
         Pushed rows of other columns than the version's, after a change of the definition, join it in the columns
-        of both: what one side lacks is null there, and the newest push decides a column's type.
+        of both: what one side lacks is null there, and the newest push decides a column's type. Of pushed rows alone
+        that end inside a push, the metadata has the time range of the whole push.
         """
-        if version is not None:
+        if version is None:
+            if pushed_until is not None:
+                raise RequestError(
+                    f"feature group {group!r}: pushed_until={pushed_until} goes with a named version",
+                    try_=f"snapshot({group!r}, version, pushed_until=...), both as a snapshot of the latest has them",
+                )
+            return self._latest_snapshot(group)
+        if pushed_until is None:
             meta = self._versions.read(group, version)
             rows, features = self._open(meta)
-            return Snapshot(meta, rows.node, features=features)
+            return Snapshot(meta, rows.node, meta.pushed_through, features=features)
+        pinned = None if version == NEVER_MATERIALIZED else self._versions.read(group, version)
+        return self._with_pushed(group, pinned, pushed_until)
+
+    def _latest_snapshot(self, group: str) -> Snapshot:
         for attempt in range(_ATTEMPTS):
             try:
-                return self._latest_snapshot(group)
+                return self._with_pushed(group, self._versions.latest(group), None)
             except CorruptStoreError:
                 # a file is missing: damage, or the version was removed in this moment
                 if attempt == _ATTEMPTS - 1 or self._versions.latest(group) is None:
                     raise
         raise AssertionError("unreachable")
 
-    def _latest_snapshot(self, group: str) -> Snapshot:
-        meta = self._versions.latest(group)
+    def _with_pushed(self, group: str, meta: VersionMeta | None, until: int | None) -> Snapshot:
+        """The rows of a version, or of none, and those pushed since, up to a sequence or to the last one."""
         since = PUSHED_FROM if meta is None else meta.pushed_through
-        listed = pushed.segments(self._layout.pushed(group), since=since)
+        reached = pushed.reached(self._layout.reached(group))  # first: a push in between is beyond it, and no gap
+        listed = pushed.segments(self._layout.pushed(group), since=since, until=until)
+        pushed.check_whole(listed, group=group, since=since, until=until, reached=reached)
         if meta is None and not listed:
             raise UnknownVersionError(
                 f"feature group {group!r} has neither a version nor pushed rows", try_=f"grange materialize {group}"
             )
         stored, features = (None, None) if meta is None else self._open(meta)
-        parts = [*([] if stored is None else [stored]), *pushed.pieces(listed, group=group, since=since)]
+        parts = [
+            *([] if stored is None else [stored]),
+            *pushed.pieces(listed, group=group, since=since, until=until),
+        ]
         pushed.check(listed, group=group, most=self._check_bytes)
+        end = (listed[-1].last + 1 if listed else since) if until is None else until
         if meta is None:
-            meta = pushed.alone(listed)
+            meta = pushed.alone(listed, until=end)
         for segment in listed:
             _check_same_key(meta, pushed.note(segment))
         schema = pushed.union(part.schema for part in parts)
-        pending = sum(segment.last + 1 - max(segment.first, since) for segment in listed)
-        return Snapshot(meta.with_(schema=schema), pushed.together(parts, schema, group=group), pending, features)
+        together = pushed.together(parts, schema, group=group)
+        return Snapshot(meta.with_(schema=schema), together, end, pending=end - since, features=features)
 
     def _open(self, meta: VersionMeta) -> tuple[pushed.Piece, Node | None]:
         """A version's rows, and its feature rows where it has aggregations."""
@@ -134,13 +166,33 @@ class ParquetStore:
 
     def next_pushed(self, group: str) -> int:
         """See `OfflineStore.next_pushed`."""
-        reached = (meta.pushed_through for meta in self._versions.metas(group))
+        contained = (meta.pushed_through for meta in self._versions.metas(group))
         pushed_to = (segment.last + 1 for segment in pushed.segments(self._layout.pushed(group)))
-        return max([PUSHED_FROM, *reached, *pushed_to])
+        return max([pushed.reached(self._layout.reached(group)), *contained, *pushed_to])
 
-    def manifest(self) -> dict[str, Entry]:
-        """Every group's versions and what is known of its latest, by group."""
+    def newest_push(self, group: str) -> VersionMeta | None:
+        """See `OfflineStore.newest_push`."""
+        listed = pushed.segments(self._layout.pushed(group))
+        return pushed.note(listed[-1]).with_(pushed_through=listed[-1].last + 1) if listed else None
+
+    def manifest(self, *, regenerate: bool = False) -> dict[str, ManifestEntry]:
+        """See `OfflineStore.manifest`. It is `_metadata/manifest.json`; the folders are the truth."""
+        if regenerate:
+            self._publisher.rebuild_manifest()
         return self._publisher.entries()
+
+    def forecast(self, draft: VersionMeta) -> VersionForecast:
+        """See `OfflineStore.forecast`."""
+        hashed = _hashed(draft)
+        latest, highest = self._compared_meta(draft.name), self._versions.highest(draft.name)
+        return versioning.forecast(
+            draft.name,
+            self._versions.folders(draft.name),
+            None if latest is None else Stored(latest.version, latest.build),
+            None if highest is None else Stored(highest.version, highest.build),
+            hashed.build,
+            explicit=draft.version,
+        )
 
     # writing
 
@@ -178,9 +230,9 @@ class ParquetStore:
         if same is not None:
             version, change = versioning.repaired_version(folders, same.version)
         else:
-            numbered = versioning.next_version(
-                folders, self._compared(draft.name), _build(meta), explicit=draft.version
-            )
+            latest = self._compared_meta(draft.name)
+            compared = None if latest is None else latest.build
+            numbered = versioning.next_version(folders, compared, meta.build, explicit=draft.version)
             assert numbered is not None, "identical builds were told above"
             version, change = numbered
         made = None if feature_rows is None else _feature_table(draft, feature_rows, what=what)
@@ -193,17 +245,13 @@ class ParquetStore:
         pointing to it, or it was rolled back and is now built again.
         """
         latest = self._compared_meta(meta.name)
-        if latest is not None and versioning.is_same(_build(latest), _build(meta)):
+        if latest is not None and versioning.is_same(latest.build, meta.build):
             return latest
         highest = self._versions.highest(meta.name)
-        if highest is not None and versioning.is_same(_build(highest), _build(meta)):
+        if highest is not None and versioning.is_same(highest.build, meta.build):
             self._publisher.point(highest)
             return highest
         return None
-
-    def _compared(self, group: str) -> versioning.Build | None:
-        meta = self._compared_meta(group)
-        return None if meta is None else _build(meta)
 
     def _compared_meta(self, group: str) -> VersionMeta | None:
         """The version that a new one is compared with; a damaged latest must not keep a new one from being built."""
@@ -232,7 +280,8 @@ class ParquetStore:
         table = tables.stored(rows, draft.schema, sequence=False, what=f"feature group {draft.name!r}")
         if table.num_rows:
             folder = self._layout.pushed(draft.name)
-            pushed.write(folder, _hashed(draft), table, first, compression=self._compression)
+            note = self._layout.reached(draft.name)
+            pushed.write(folder, _hashed(draft), table, first, note=note, compression=self._compression)
         return first
 
     def quarantine(self, group: str, rows: Rows, *, now: dt.datetime) -> str:
@@ -243,6 +292,13 @@ class ParquetStore:
             disk.make_folder(folder)
             disk.put_file(path, functools.partial(pq.write_table, rows.arrow, compression=self._compression))
         return str(path)
+
+    def point(self, group: str, version: str) -> VersionMeta:
+        """See `OfflineStore.point`. Its files are checked whatever their size."""
+        meta = self._versions.read(group, version)
+        self._versions.check_files(meta, self._versions.files(meta))
+        self._publisher.point(meta)
+        return meta
 
     def delete(self, group: str, version: str | None = None) -> None:
         """See `OfflineStore.delete`. A version's pushed rows stay; a group that is not there is no error.
@@ -279,16 +335,6 @@ def _hashed(draft: VersionMeta) -> VersionMeta:
     return draft.with_(
         schema_hash=draft.schema_hash or versioning.schema_hash(draft.outputs),
         config_hash=draft.config_hash or config,
-    )
-
-
-def _build(meta: VersionMeta) -> versioning.Build:
-    return versioning.Build(
-        schema=meta.outputs,
-        content_hash=meta.content_hash,
-        config_hash=meta.config_hash,
-        code_hash=meta.code_hash,
-        covers=meta.pushed_through,
     )
 
 

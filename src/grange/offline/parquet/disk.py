@@ -74,6 +74,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
         value = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except IsADirectoryError as error:
+        raise ValueError(f"{path} is a folder") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply") from error
     except OSError as error:
         raise unavailable(str(path), error) from error
     if not isinstance(value, dict):
@@ -91,12 +95,13 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def write_file(path: Path, fill: Callable[[IO[bytes]], None]) -> int:
+def write_file(path: Path, fill: Callable[[IO[bytes]], None], *, flush: bool = True) -> int:
     """Write a new file and flush it to the device; returns its size in bytes. Its folder is flushed by the caller."""
     with path.open("xb") as file:
         fill(file)
         file.flush()
-        os.fsync(file.fileno())
+        if flush:
+            os.fsync(file.fileno())
         return file.tell()
 
 
@@ -113,10 +118,14 @@ class Staged:
     temporary: Path
     final: Path
 
+    flush: bool = True
+    """Whether it must outlive a loss of power from the moment it is committed."""
+
     def commit(self) -> None:
         """Put it in the place of the old one, at once."""
         self.temporary.replace(self.final)
-        sync_folder(self.final.parent)
+        if self.flush:
+            sync_folder(self.final.parent)
 
     def discard(self) -> None:
         """Forget it; nothing happens when it was committed."""
@@ -124,20 +133,20 @@ class Staged:
             self.temporary.unlink(missing_ok=True)
 
 
-def stage(final: Path, fill: Callable[[IO[bytes]], None]) -> Staged:
+def stage(final: Path, fill: Callable[[IO[bytes]], None], *, flush: bool = True) -> Staged:
     """Write what is to replace a file, so that replacing it needs no more space."""
-    staged = Staged(final.with_name(unfinished("temp")), final)
+    staged = Staged(final.with_name(unfinished("temp")), final, flush)
     try:
-        write_file(staged.temporary, fill)
+        write_file(staged.temporary, fill, flush=flush)
     except OSError:
         staged.discard()
         raise
     return staged
 
 
-def stage_json(final: Path, value: Mapping[str, Any]) -> Staged:
+def stage_json(final: Path, value: Mapping[str, Any], *, flush: bool = True) -> Staged:
     """`stage` for a JSON object."""
-    return stage(final, lambda file: put_json(file, value))
+    return stage(final, lambda file: put_json(file, value), flush=flush)
 
 
 def put_json(file: IO[bytes], value: Mapping[str, Any]) -> None:
@@ -150,6 +159,15 @@ def put_file(final: Path, fill: Callable[[IO[bytes]], None]) -> None:
     staged = stage(final, fill)
     try:
         staged.commit()
+    finally:
+        staged.discard()
+
+
+def put_hashed(folder: Path, fill: Callable[[IO[bytes]], None], name: Callable[[str], str]) -> None:
+    """`put_file` for a file that is named by the SHA-256 of its bytes."""
+    staged = stage(folder / unfinished("temp"), fill)
+    try:
+        Staged(staged.temporary, folder / name(sha256(staged.temporary))).commit()
     finally:
         staged.discard()
 

@@ -5,10 +5,11 @@
       _metadata/locks/<group>.lock             held by whoever writes the group; never removed, not even with it
       <group>/
         _latest.json                           {"version": "1.2.0"}
+        _reached.json                          {"next": 1099511627781}: the number that the next pushed row gets
         <X.Y.Z>/.meta.json                     written last: a folder without it is no version
         <X.Y.Z>/data.parquet                   or, when large, data/month=YYYY-MM/part-0.parquet
         <X.Y.Z>/events.parquet                 likewise; of groups with aggregations, whose feature rows are the data
-        _pushed/<first>-<last>.parquet         pushed rows, a file per push, named by sequence numbers
+        _pushed/<first>-<last>-<hash>.parquet  pushed rows, a file per push, named by sequence numbers and its bytes
         _quarantine/<time>-<id>.parquet        rows that expectations kept out
 
 Names that start with a dot and end in a unique part are unfinished: `.building-…`, `.deleting-…`, `.temp-…`.
@@ -34,7 +35,7 @@ DATA: Final = "data"
 EVENTS: Final = "events"
 """The rows of a group with aggregations."""
 UNFINISHED: Final = (".building-", ".deleting-", ".temp-")
-_SEGMENT: Final = re.compile(r"(\d+)-(\d+)\.parquet")
+_SEGMENT: Final = re.compile(r"(\d+)-(\d+)(?:-([0-9a-f]{16}))?\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,10 @@ class Layout:
     def latest(self, group: str) -> Path:
         """The file that names the latest version."""
         return self.group(group) / "_latest.json"
+
+    def reached(self, group: str) -> Path:
+        """The file that says how far the numbers of pushed rows went."""
+        return self.group(group) / "_reached.json"
 
     def pushed(self, group: str) -> Path:
         """The folder of pushed rows."""
@@ -136,15 +141,21 @@ def stored_file(folder: Path, relative: str) -> Path:
     return folder / path
 
 
-def segment_name(first: int, last: int) -> str:
-    """The file of pushed rows `first` to `last`, both included; padded so that names sort as numbers."""
-    return f"{first:019d}-{last:019d}.parquet"
+def segment_name(first: int, last: int, digest: str) -> str:
+    """The file of pushed rows `first` to `last`, both included; padded so that names sort as numbers.
+
+    Args:
+        digest: SHA-256 of its bytes; a quarter of it stands in the name, as there is no other place that appears with
+            the file at once.
+    """
+    return f"{first:019d}-{last:019d}-{digest[:16]}.parquet"
 
 
-def parse_segment(name: str) -> tuple[int, int] | None:
-    """`(first, last)` of a file of pushed rows; None for any other name."""
+def parse_segment(name: str) -> tuple[int, int, str] | None:
+    """`(first, last, digest)` of a file of pushed rows, the digest as far as the name has it; None for any other
+    name. Files of older releases have none."""
     match = _SEGMENT.fullmatch(name)
-    return (int(match[1]), int(match[2])) if match else None
+    return (int(match[1]), int(match[2]), match[3] or "") if match else None
 
 
 def quarantine_name(now: dt.datetime) -> str:

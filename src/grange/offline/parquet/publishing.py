@@ -19,9 +19,8 @@ from grange.errors import CorruptStoreError
 from grange.offline.parquet import disk, layout, manifest, tables
 from grange.offline.parquet.layout import Layout
 from grange.offline.parquet.locks import Locks
-from grange.offline.parquet.manifest import Entry
 from grange.offline.parquet.versions import Versions
-from grange.ports.offline import VersionMeta
+from grange.ports.offline import ManifestEntry, VersionMeta
 from grange.types import Schema
 from grange.types.names import parse_version
 
@@ -171,22 +170,22 @@ class Publisher:
                     staged.discard()
             disk.remove(trash)
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, ManifestEntry]:
         """The manifest's entries by group, made from the folders when it is missing or cannot be read."""
         groups = manifest.read(self._layout)
         return self.survey() if groups is None else groups
 
-    def survey(self) -> dict[str, Entry]:
+    def survey(self) -> dict[str, ManifestEntry]:
         """What the manifest should say, from the folders."""
         entries = {group: self._entry(group) for group in self._versions.groups()}
         return {group: entry for group, entry in entries.items() if entry is not None}
 
-    def _entry(self, group: str) -> Entry | None:
+    def _entry(self, group: str) -> ManifestEntry | None:
         try:
             latest = self._versions.latest(group)
         except CorruptStoreError:
             latest = self._versions.highest(group)
-        return None if latest is None else manifest.entry(self._versions.published(group), latest)
+        return None if latest is None else ManifestEntry.of(self._versions.published(group), latest)
 
     def rebuild_manifest(self) -> None:
         """Write the manifest anew from the folders."""
@@ -209,7 +208,7 @@ class Publisher:
             groups = self.entries()
             groups.pop(group, None)
             if latest is not None:
-                groups[group] = manifest.entry(tuple(sorted(versions, key=_by_number)), latest)
+                groups[group] = ManifestEntry.of(tuple(sorted(versions, key=_by_number)), latest)
             staged: list[disk.Staged] = []
 
             def switch() -> None:

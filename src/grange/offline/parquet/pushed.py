@@ -13,16 +13,14 @@ from typing import IO, Final
 import pyarrow as pa
 
 from grange.definitions.versioning import schema_hash
-from grange.errors import CorruptStoreError
+from grange.errors import CorruptStoreError, RequestError
 from grange.offline.parquet import disk, layout, tables
 from grange.plan.nodes import Align, Between, Concat, Node, Scan
-from grange.ports.offline import VersionMeta
+from grange.ports.offline import NEVER_MATERIALIZED, PUSHED_FROM, VersionMeta
 from grange.types import DataType, Schema
 from grange.types.names import SEQUENCE
 from grange.types.schema import Column
 
-NEVER_MATERIALIZED: Final = "0.0.0"
-"""The version of a group that holds pushed rows alone."""
 _NOTE: Final = b"grange"
 
 
@@ -33,6 +31,8 @@ class Segment:
     path: Path
     first: int
     last: int
+    digest: str = ""
+    """How the SHA-256 of its bytes begins; empty in files of older releases."""
 
     @property
     def rows(self) -> int:
@@ -40,19 +40,92 @@ class Segment:
         return self.last - self.first + 1
 
 
-def segments(folder: Path, *, since: int = 0) -> tuple[Segment, ...]:
-    """The segments with a row of sequence `since` or later, in sequence order."""
+def segments(folder: Path, *, since: int = 0, until: int | None = None) -> tuple[Segment, ...]:
+    """The segments with a row of `since <= sequence < until`, in sequence order; None is no end."""
     found = [(name, layout.parse_segment(name)) for name in disk.names(folder)]
-    listed = (Segment(folder / name, *ends) for name, ends in found if ends is not None)
-    return tuple(sorted((s for s in listed if s.last >= since), key=lambda segment: segment.first))
+    listed = (Segment(folder / name, *parsed) for name, parsed in found if parsed is not None)
+    chosen = (s for s in listed if s.last >= since and (until is None or s.first < until))
+    return tuple(sorted(chosen, key=lambda segment: segment.first))
 
 
-def write(folder: Path, draft: VersionMeta, table: pa.Table, first: int, *, compression: str) -> None:
-    """Store rows as the segment that starts at `first`; it appears whole."""
+def reached(file: Path) -> int:
+    """The number that the next pushed row gets, as the last push noted it; `PUSHED_FROM` where none did, or the note
+    cannot be read: then the segments alone tell."""
+    try:
+        return read_reached(file)
+    except ValueError:
+        return PUSHED_FROM
+
+
+def read_reached(file: Path) -> int:
+    """`reached`.
+
+    Raises:
+        ValueError: the note cannot be read.
+    """
+    noted = disk.read_json(file)
+    following = PUSHED_FROM if noted is None else noted.get("next")
+    if type(following) is not int or following < PUSHED_FROM:
+        raise ValueError(f"{following!r} is no number of a pushed row")
+    return following
+
+
+def check_whole(listed: Sequence[Segment], *, group: str, since: int, until: int | None, reached: int) -> None:
+    """Check that segments hold each row of `since <= sequence < until` once: a push that is gone is no shorter history.
+
+    Args:
+        listed: the segments.
+        group: the feature group.
+        since: inclusive.
+        until: exclusive; None is all that were pushed.
+        reached: the number after the last row that was ever pushed, as far as that is known; read before the segments
+            were listed.
+
+    Raises:
+        RequestError: `until` is before `since`, or beyond the last row that was pushed.
+        CorruptStoreError: rows in between are missing, or there twice.
+    """
+    if until is not None and until < since:
+        raise RequestError(
+            f"feature group {group!r}: pushed_until={until} is before what the version contains",
+            found=f"the version contains pushed rows below {since}",
+        )
+    after = since
+    for segment in listed:
+        if segment.first > after or (segment.first < after and after != since):
+            raise _not_there_once(group, after, segment.first, str(segment.path))
+        after = segment.last + 1
+    end = reached if until is None else min(until, reached)
+    if after < end:
+        raise _not_there_once(group, after, end, "no file of them")
+    if until is not None and after < until:
+        raise RequestError(
+            f"feature group {group!r}: pushed_until={until} is beyond what was pushed",
+            found=f"the next pushed row gets {after}",
+        )
+
+
+def _not_there_once(group: str, after: int, first: int, found: str) -> CorruptStoreError:
+    return CorruptStoreError(
+        f"feature group {group!r}: pushed rows {min(after, first)} to {max(after, first) - 1} are not there just once",
+        found=found,
+        try_=f"grange verify {group}; grange materialize {group} makes a version of the rows that are there",
+        details={"group": group},
+    )
+
+
+def write(folder: Path, draft: VersionMeta, table: pa.Table, first: int, *, note: Path, compression: str) -> None:
+    """Store rows as the segment that starts at `first`; it appears whole.
+
+    Then `note` says how far numbers went, so that one is never given out twice, whatever becomes of the segments. It
+    is written before the segment appears: a full disk is found out while nothing has changed. It is not flushed to the
+    device, which would make every push wait twice: a loss of power can take the newest note, and then the segments,
+    which it cannot take, say how far numbers went.
+    """
     last = first + table.num_rows - 1
     what = f"feature group {draft.name!r}"
     start, end = tables.event_range(table, draft.event_time, what=what)
-    note = draft.with_(
+    about = draft.with_(
         version=NEVER_MATERIALIZED,
         row_count=table.num_rows,
         min_event_time=start,
@@ -60,16 +133,22 @@ def write(folder: Path, draft: VersionMeta, table: pa.Table, first: int, *, comp
         files=(),
         feature_rows=0,
         feature_files=(),
+        code="",  # versions keep it: every push would repeat it
     )
     numbered = table.append_column(SEQUENCE, pa.array(range(first, last + 1), pa.int64()))
-    noted = numbered.replace_schema_metadata({_NOTE: json.dumps(note.to_dict()).encode()})
+    noted = numbered.replace_schema_metadata({_NOTE: json.dumps(about.to_dict()).encode()})
 
     def fill(file: IO[bytes]) -> None:
         tables.write_parquet(file, noted, draft.schema, compression=compression)
 
     with disk.writing(str(folder)):
         disk.make_folder(folder)
-        disk.put_file(folder / layout.segment_name(first, last), fill)
+        staged = disk.stage_json(note, {"next": last + 1}, flush=False)
+        try:
+            disk.put_hashed(folder, fill, lambda digest: layout.segment_name(first, last, digest))
+            staged.commit()
+        finally:
+            staged.discard()
 
 
 def note(segment: Segment) -> VersionMeta:
@@ -100,13 +179,13 @@ def _read_note(segment: Segment, size: int, changed: int) -> VersionMeta:
 
 
 def check(listed: Sequence[Segment], *, group: str, most: int) -> None:
-    """Check the pages of segments against their checksums, once per file; only where all have at most so many bytes.
+    """Check the bytes of segments against their hashes, once per file; only where all have at most so many bytes.
 
     Raises:
-        CorruptStoreError: a page does not match, or a file cannot be read.
+        CorruptStoreError: some are not those that were written, or a file cannot be read.
     """
     try:
-        stats = [(segment.path, segment.path.stat()) for segment in listed]
+        stats = [(segment, segment.path.stat()) for segment in listed]
     except FileNotFoundError as error:
         raise _damaged(group, str(error)) from error
     except OSError as error:
@@ -114,16 +193,39 @@ def check(listed: Sequence[Segment], *, group: str, most: int) -> None:
     if sum(stat.st_size for _, stat in stats) > most:
         return
     try:
-        for path, stat in stats:
-            _check_pages(path, stat.st_size, stat.st_mtime_ns)
+        for segment, stat in stats:
+            _check_once(segment, stat.st_size, stat.st_mtime_ns)
     except CorruptStoreError as error:
         raise _damaged(group, f"{error.message}: {error.found}") from error
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _check_pages(path: Path, size: int, changed: int) -> None:
-    """Read a file, once: size and time of change tell one file from another of the same name."""
-    tables.read_parquet(path)
+def _check_once(segment: Segment, size: int, changed: int) -> None:
+    """`check_bytes`, once per file: size and time of change tell one file from another of the same name."""
+    check_bytes(segment)
+
+
+def check_bytes(segment: Segment) -> None:
+    """Check a segment's bytes against its hash; one without against the checksums of its pages.
+
+    Raises:
+        CorruptStoreError: they are not those that were written.
+        StoreUnavailableError: the file cannot be read.
+    """
+    if not segment.digest:
+        tables.read_parquet(segment.path)
+        return
+    try:
+        found = disk.sha256(segment.path)
+    except FileNotFoundError as error:
+        raise CorruptStoreError(f"pushed rows {segment.path} are gone") from error
+    except OSError as error:
+        raise disk.unavailable(str(segment.path), error) from error
+    if not found.startswith(segment.digest):
+        raise CorruptStoreError(
+            f"pushed rows {segment.path} have other bytes than were written",
+            found=f"SHA-256 {found[: len(segment.digest)]}",
+        )
 
 
 def _damaged(group: str, found: str) -> CorruptStoreError:
@@ -143,15 +245,21 @@ class Piece:
     node: Node
 
 
-def pieces(listed: Iterable[Segment], *, group: str, since: int = 0) -> tuple[Piece, ...]:
-    """The rows of segments from sequence `since` on, neighbours of equal columns in one scan."""
+def pieces(listed: Iterable[Segment], *, group: str, since: int = 0, until: int | None = None) -> tuple[Piece, ...]:
+    """The rows of segments with `since <= sequence < until`, neighbours of equal columns in one scan."""
+
+    def bounds(segment: Segment) -> tuple[int | None, int | None]:
+        """Where a version, or what is asked for, ends in the middle of a push."""
+        beyond = until is not None and segment.last >= until
+        return since if segment.first < since else None, until if beyond else None
+
     made: list[Piece] = []
-    for (_, cut), run in itertools.groupby(listed, lambda s: (_columns(note(s).schema), s.first < since)):
+    for (_, (start, end)), run in itertools.groupby(listed, lambda s: (_columns(note(s).schema), bounds(s))):
         same = list(run)
         schema = note(same[0]).schema
         node: Node = scan([segment.path for segment in same], schema, group=group, ordered=False)
-        # a version may end in the middle of a push
-        made.append(Piece(schema, Between(node, SEQUENCE, since, None) if cut else node))
+        whole = start is None and end is None
+        made.append(Piece(schema, node if whole else Between(node, SEQUENCE, start, end)))
     return tuple(made)
 
 
@@ -198,15 +306,15 @@ def _aligned(piece: Piece, schema: Schema, group: str) -> Node:
     return Align(piece.node, schema, group)
 
 
-def alone(listed: Sequence[Segment]) -> VersionMeta:
-    """What is known of a group that was pushed to and never materialized: the newest push, and all rows counted."""
+def alone(listed: Sequence[Segment], *, until: int) -> VersionMeta:
+    """What is known of pushed rows of `sequence < until` without a version: the newest push, and all rows counted."""
     notes = [note(segment) for segment in listed]
     starts = [n.min_event_time for n in notes if n.min_event_time is not None]
     ends = [n.max_event_time for n in notes if n.max_event_time is not None]
     newest = notes[-1].with_(schema=union(n.schema for n in notes))
     return newest.with_(
         schema_hash=schema_hash(newest.outputs),
-        row_count=sum(segment.rows for segment in listed),
+        row_count=sum(min(segment.last + 1, until) - segment.first for segment in listed),
         min_event_time=min(starts, default=None),
         max_event_time=max(ends, default=None),
         size_bytes=sum(segment.path.stat().st_size for segment in listed),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow as pa
 
+from grange.definitions.versioning import schema_hash
 from grange.errors import ConflictError, CorruptStoreError
 from grange.offline.parquet import disk, layout, manifest, pushed, tables
 from grange.offline.parquet.hashing import content_hash
@@ -37,6 +39,8 @@ class Verifier:
         for name in sorted({*groups, *(owner for owner in trashed.values() if owner and group is None)}):
             removed = [self._layout.root / trash for trash, owner in trashed.items() if owner == name]
             yield from self._leftovers(name, removed, repair=repair)
+            for stray in self._versions.strays(name):
+                yield Finding(str(stray), "is named as a version and is no folder; readers leave it alone")
             for version in self._versions.folders(name):
                 yield from self._version(name, version)
             yield from self._pushed(name)
@@ -85,12 +89,17 @@ class Verifier:
             yield Finding(str(self._layout.version(group, version)), problem)
 
     def _pushed(self, group: str) -> Iterator[Finding]:
-        after = PUSHED_FROM
+        after, reached = PUSHED_FROM, self._reached(group)
+        try:
+            pushed.read_reached(self._layout.reached(group))
+        except ValueError as error:
+            yield Finding(str(self._layout.reached(group)), f"cannot be read, and the next push mends it: {error}")
         for segment in pushed.segments(self._layout.pushed(group)):
             if segment.first != after:
                 yield Finding(str(segment.path), f"pushed rows {after} to {segment.first - 1} are not there just once")
             after = segment.last + 1
             try:
+                pushed.check_bytes(segment)
                 pushed.note(segment)
                 numbers = tables.read_parquet(segment.path).column(SEQUENCE).to_pylist()
             except (CorruptStoreError, KeyError) as error:
@@ -98,6 +107,13 @@ class Verifier:
                 continue
             if numbers != list(range(segment.first, segment.last + 1)):
                 yield Finding(str(segment.path), "its sequence numbers are not those of its name")
+        if after < reached:
+            yield Finding(str(self._layout.pushed(group)), f"pushed rows {after} to {reached - 1} are not there")
+
+    def _reached(self, group: str) -> int:
+        """The number after the last row that was ever pushed, as far as anything says it."""
+        contained = (meta.pushed_through for meta in self._versions.metas(group))
+        return max([pushed.reached(self._layout.reached(group)), *contained])
 
     def _quarantine(self, group: str) -> Iterator[Finding]:
         folder = self._layout.quarantine(group)
@@ -148,12 +164,21 @@ def _contradictions(meta: VersionMeta, table: pa.Table) -> Iterator[str]:
         return
     if table.num_rows != meta.row_count:
         yield f"{table.num_rows} rows where {meta.row_count} are expected"
+    if schema_hash(meta.outputs) != meta.schema_hash:
+        yield "its schema hash is not that of its columns"
     found = content_hash(table, meta.schema, meta.aggregates, event_id=meta.event_id)
     if found != meta.content_hash:
         yield f"content hash {found[:12]}… where {meta.content_hash[:12]}… is expected"
+    elif _times(table, meta) != (meta.min_event_time, meta.max_event_time):
+        yield "its rows are of other times than its metadata says"
     wrong = tables.first_disorder(table, meta.event_time, meta.created_time)
     if wrong is not None:
         yield f"row {wrong} does not come after the row before it (PIT-3)"
+
+
+def _times(table: pa.Table, meta: VersionMeta) -> tuple[dt.datetime | None, dt.datetime | None]:
+    """The first and last event time of rows that were stored once, so that they are in range."""
+    return tables.event_range(table, meta.event_time, what=f"feature group {meta.name!r}")
 
 
 def _feature_contradictions(meta: VersionMeta, table: pa.Table) -> Iterator[str]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from grange.errors import CorruptStoreError, DefinitionError, UnknownVersionError, closest_names
 from grange.offline.parquet import disk, layout
 from grange.offline.parquet.layout import Layout
 from grange.ports.offline import VersionMeta
 from grange.types.names import parse_version
+
+_AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,14 @@ class Versions:
 
     def folders(self, group: str) -> list[str]:
         """Every folder named as a version, lowest first, also those that cannot be read."""
+        return [name for name in self._named_as_versions(group) if self._layout.version(group, name).is_dir()]
+
+    def strays(self, group: str) -> list[Path]:
+        """What is named as a version and is no folder: a file, or a link to nowhere."""
+        paths = (self._layout.version(group, name) for name in self._named_as_versions(group))
+        return [path for path in paths if not path.is_dir()]
+
+    def _named_as_versions(self, group: str) -> list[str]:
         found = [(parsed, name) for name in disk.names(self._layout.group(group)) if (parsed := parse_version(name))]
         return [name for _, name in sorted(found)]
 
@@ -144,7 +156,7 @@ class Versions:
         Raises:
             CorruptStoreError: some are not those that were written.
         """
-        changed = self._changed(meta, files, _sha256_once)
+        changed = self._changed(meta, files, _sha256s_once)
         if changed:
             raise CorruptStoreError(
                 f"feature group {meta.name!r} {meta.version} is damaged: a file has other bytes than were written",
@@ -156,20 +168,25 @@ class Versions:
     def changed_files(self, meta: VersionMeta, files: Files) -> list[Path]:
         """The files of a version whose bytes changed since they were written, also where no value is: statistics,
         say, that let readers skip rows."""
-        return self._changed(meta, files, disk.sha256)
+        return self._changed(meta, files, _sha256s)
 
-    def _changed(self, meta: VersionMeta, files: Files, digest: Callable[[Path], str]) -> list[Path]:
+    def _changed(
+        self, meta: VersionMeta, files: Files, digests: Callable[[tuple[Path, ...]], tuple[str, ...]]
+    ) -> list[Path]:
         stored = disk.read_json(self._layout.version(meta.name, meta.version) / layout.META) or {}
         expected = stored.get(layout.FILE_HASHES)
-        changed = []
-        for relative, path in zip((*meta.files, *meta.feature_files), files.all, strict=True):
-            try:
-                found = digest(path)
-            except OSError as error:
-                raise disk.unavailable(str(path), error) from error
-            if not isinstance(expected, dict) or found != expected.get(relative):
-                changed.append(path)
-        return changed
+        try:
+            found = digests(files.all)
+        except OSError as error:
+            raise disk.unavailable(
+                str(error.filename or self._layout.version(meta.name, meta.version)), error
+            ) from error
+        relatives = (*meta.files, *meta.feature_files)
+        return [
+            path
+            for relative, path, hashed in zip(relatives, files.all, found, strict=True)
+            if not isinstance(expected, dict) or hashed != expected.get(relative)
+        ]
 
     def is_intact(self, meta: VersionMeta) -> bool:
         """Whether a version's files are there, with the bytes that were written."""
@@ -179,15 +196,21 @@ class Versions:
             return False
 
 
-def _sha256_once(path: Path) -> str:
-    stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+def _sha256s(paths: tuple[Path, ...]) -> tuple[str, ...]:
+    """The hash of each file's bytes; two files at a time, as most versions have no more."""
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="grange-hash") as pool:
+        return tuple(pool.map(disk.sha256, paths))
+
+
+def _sha256s_once(paths: tuple[Path, ...]) -> tuple[str, ...]:
+    stats = [path.stat() for path in paths]
+    return _sha256s_of(paths, tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
 
 
 @functools.lru_cache(maxsize=4096)
-def _sha256(path: Path, size: int, changed: int) -> str:
-    """`disk.sha256`, once per file: size and time of change tell one file from another of the same name."""
-    return disk.sha256(path)
+def _sha256s_of(paths: tuple[Path, ...], seen: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
+    """`_sha256s`, once per files: `seen`, sizes and times of change, tells files from others of the same names."""
+    return _sha256s(paths)
 
 
 def _corrupt(group: str, version: str, folder: Path, found: str) -> CorruptStoreError:
