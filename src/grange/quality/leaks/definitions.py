@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 from grange.definitions.catalog import Catalog, Taken
 from grange.definitions.feature_view import FeatureView
+from grange.definitions.on_demand import stored_inputs
 from grange.quality.leaks.codes import Severity
 from grange.quality.leaks.leak import Leak
 from grange.quality.leaks.uses import Span, Use
+from grange.types.durations import to_micros
 
 
 def check_definitions(catalog: Catalog, views: Iterable[str] | None = None) -> tuple[Leak, ...]:
@@ -33,8 +35,13 @@ def check_definitions(catalog: Catalog, views: Iterable[str] | None = None) -> t
 def check_view(catalog: Catalog, view: FeatureView) -> tuple[Leak, ...]:
     """The leaks of one feature view, applied or not. As `check_definitions`."""
     features = [use for taken in catalog.taken_by(view) for use in _uses(catalog, taken)]
-    labels = [use for label in view.label_features for use in _uses(catalog, Taken(label))]
-    found = [_against(use, label) for label in labels for use in features if use.of_events]
+    labels = [
+        (use, to_micros(rule.after) if rule.observed == "at_maturity" else 0)
+        for rule in view.label_rules
+        if rule.selection is not None
+        for use in _uses(catalog, Taken(rule.selection))
+    ]
+    found = [_against(use, label, after) for label, after in labels for use in features if use.of_events]
     found += [_by_name(use, label) for label in view.spine_labels for use in features]
     return tuple(_message(view, finding) for finding in _together(item for item in found if item is not None))
 
@@ -55,14 +62,16 @@ class _Finding:
 def _uses(catalog: Catalog, taken: Taken) -> list[Use]:
     group = catalog.group(taken.selection.source)
     aggregates = {item.name: item for item in group.aggregates()}
-    names = aggregates if group.aggregations else group.features().names
-    chosen = taken.selection.features or tuple(name for name in names if name not in taken.hidden)
+    stored = aggregates if group.aggregations else group.features().names
+    names = taken.features_of(group, stored)
+    # what is made on demand tells what it is made of
+    chosen = dict.fromkeys(column for name in names for column in stored_inputs(group, name))
     return [Use.of(group, taken.selection, name, aggregates.get(name)) for name in chosen]
 
 
-def _against(use: Use, label: Use) -> _Finding | None:
-    """What a feature tells about a label that is a feature itself."""
-    if use.source != label.source or use.elsewhere or not _overlap(use, label):
+def _against(use: Use, label: Use, after: int) -> _Finding | None:
+    """What a feature tells about a label that is a feature itself, looked at so many microseconds later."""
+    if use.source != label.source or use.elsewhere or not _overlap(use, label, after):
         return None
     if not label.is_point and (use.keys != label.keys or _different_filters(use, label)):
         return None
@@ -104,8 +113,8 @@ def _different_filters(use: Use, label: Use) -> bool:
     return None not in filters and filters[0] != filters[1]
 
 
-def _overlap(use: Use, label: Use) -> bool:
-    """Whether an event can be part of both values at one moment.
+def _overlap(use: Use, label: Use, after: int = 0) -> bool:
+    """Whether an event can be part of both values, the label's some time later.
 
     A boundary of `every` lies up to that length before the moment. Where both have the same boundaries it moves both
     windows alike; where only one has, that one's window can reach back so much further.
@@ -113,11 +122,23 @@ def _overlap(use: Use, label: Use) -> bool:
     ours, theirs = use.span, label.span
     if label.is_point:  # the newest event there is: as far as is known, the one at the moment itself
         theirs = Span(theirs.low, True, theirs.low, True)
-    if _boundaries(use) != _boundaries(label):
+    if not _aligned(use, label, after):
         if label.is_point and _boundaries(use) is not None:
             return False  # sees the moment's own event on a boundary only
         ours, theirs = _reaching_back(ours, use), _reaching_back(theirs, label)
-    return ours.overlaps(theirs)
+    return ours.overlaps(_later(theirs, after))
+
+
+def _aligned(use: Use, label: Use, after: int) -> bool:
+    """Whether both have the same boundaries, or none, at their moments."""
+    every = _boundaries(use)
+    return every == _boundaries(label) and (every is None or after % every[0] == 0)
+
+
+def _later(span: Span, after: int) -> Span:
+    """The ages, at one moment, of the events that are of these ages some time later."""
+    high = None if span.high is None else span.high - after
+    return Span(span.low - after, span.low_closed, high, span.high_closed)
 
 
 def _boundaries(use: Use) -> tuple[int, int] | None:

@@ -44,6 +44,8 @@ class History:
     """The features, derived ones too, and labels."""
     labels: Sequence[tuple[Rows, str]] = ()
     """Each label's column, and the rows that have it."""
+    later: Collection[str] = ()
+    """Those of the labels that are values of later moments than the rows' own."""
     naive: bool | None = None
     """Whether the spine's times had no zone; None where that cannot be told."""
     as_known: bool = False
@@ -74,6 +76,7 @@ def check_history(history: History) -> tuple[Leak, ...]:
             joins=tuple(_joined(history, sight, times, seen) for sight in history.sights),
             naive=history.naive,
             as_known=history.as_known,
+            later=frozenset(history.later),
         )
     )
     unclear = set() if labels else {item.group.name for item in history.features if item.layout.created_time}
@@ -124,9 +127,14 @@ def _sample(count: int) -> pl.Series | None:
         return None
     import numpy as np
     import polars as pl
+    import pyarrow as pa
 
     edges = np.arange(SAMPLE + 1) * count // SAMPLE
-    return pl.Series(np.random.default_rng(0).integers(edges[:-1], edges[1:]))
+    rows = np.random.default_rng(0).integers(edges[:-1], edges[1:])
+    # by way of Arrow: Polars' own loads NumPy's masked arrays first, which takes as long as the check itself
+    chosen = pl.from_arrow(pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows)]))
+    assert isinstance(chosen, pl.Series)
+    return chosen
 
 
 def _frame(rows: Rows, names: Collection[str], chosen: pl.Series | None) -> pl.DataFrame:

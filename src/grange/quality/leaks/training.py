@@ -65,6 +65,8 @@ class Training:
     """Whether the spine's time column, as it was given, has no time zone; None is not known."""
     as_known: bool = False
     """Whether rows created after the spine's time were invisible (PIT-5)."""
+    later: frozenset[str] = frozenset()
+    """The labels that are values of later moments: to see the own event of a row's time tells nothing of them."""
 
 
 def is_naive(dtype: object) -> bool:
@@ -107,7 +109,7 @@ def check_training(training: Training) -> tuple[Leak, ...]:
         check_visible(
             looked_at,
             clock,
-            labels=training.labels.columns,
+            labels=[name for name in training.labels.columns if name not in training.later],
             naive=training.naive,
             as_known=training.as_known,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.references import FeatureSelection
-from grange.definitions.sources import FileSource, PushSource, Source, TableSource
+from grange.definitions.sources import DerivedSource, FileSource, PushSource, Source, TableSource
 from grange.plan.bind import BoundFeature
 from grange.types.aggregates import ROWS, Aggregate
 
@@ -148,6 +148,8 @@ def source_identity(source: Source) -> tuple[str | None, ...]:
             return "table", source.name, source.event_time
         case PushSource():
             return "push", source.name, source.event_time
+        case DerivedSource():
+            return "derived", *map(str, source.features), source.event_time
 
 
 def _words(condition: str | None) -> frozenset[str]:
