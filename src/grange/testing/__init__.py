@@ -13,6 +13,7 @@ _WHERE = {
     "EngineContract": "engines",
     "engine_or_skip": "engines",
     "OnlineStoreContract": "online",
+    "DatasetStoreContract": "datasets",
     "OfflineStoreContract": "offline",
     "RegistryContract": "registry",
     "assert_rows_equal": "equality",

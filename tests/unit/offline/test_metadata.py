@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -146,3 +147,54 @@ def test_what_is_no_metadata_is_an_error(change: dict[str, Any]) -> None:
     assert VersionMeta.from_dict(good) == windowed(SPENT)
     with pytest.raises((KeyError, TypeError, ValueError)):
         VersionMeta.from_dict(good | change)
+
+
+def _places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where JSON data has values, at any depth."""
+    if path:
+        yield path
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield from _places(inner, (*path, key))
+
+
+_FULL = windowed(SPENT, RECENT, COUNTED, interval=DAY).with_(
+    created_at=dt.datetime(2026, 3, 1, tzinfo=dt.UTC),
+    min_event_time=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    ttl=DAY,
+    files=("events.parquet",),
+    feature_files=("data.parquet",),
+    parents=(("clicks", "1.0.0"),),
+    change_summary=(("bump_type", "major"), ("reason", "removed_columns"), ("details", ["amount"])),
+)
+
+
+@pytest.mark.parametrize("meta", [_FULL, draft()], ids=["windows", "rows"])
+def test_another_shape_anywhere_is_an_error_or_can_be_used(meta: VersionMeta) -> None:
+    """No other error than those that stores take for damage, neither at once nor when it is used."""
+    strange: list[Any] = [
+        None, True, 5, -1, 1.5, 10**30, "many", "", "1d", "9999-12-31T23:59:59-12:00", "999999999999d",
+        [], [1], ["a"], [[]], {}, {"a": 1},
+    ]  # fmt: skip
+    refused = set()
+    for path in _places(meta.to_dict()):
+        for value in strange:
+            data = json.loads(json.dumps(meta.to_dict()))
+            place = data
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = value
+            try:
+                read = VersionMeta.from_dict(data)
+            except (KeyError, TypeError, ValueError):
+                refused.add(path[0])
+                continue
+            assert VersionMeta.from_dict(json.loads(json.dumps(read.to_dict()))) == read
+            assert read.outputs.names
+    assert refused >= {*meta.to_dict()} - {"updated_at"} - (set() if meta.aggregates else {"event_columns"})
+
+
+def test_a_number_is_no_truth_value_and_not_negative() -> None:
+    for wrong in ({"row_count": True}, {"row_count": "many"}, {"size_bytes": -1}, {"pushed_through": 10}):
+        with pytest.raises((TypeError, ValueError)):
+            VersionMeta.from_dict(BEFORE | wrong)
