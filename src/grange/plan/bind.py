@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from grange.definitions.catalog import Catalog, Taken
+from grange.definitions.catalog import Catalog, Computed, Taken, computed_names, computed_text
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.feature_view import FeatureView
+from grange.definitions.labels import Label
+from grange.definitions.on_demand import made_on_demand
 from grange.definitions.references import FeatureSelection, as_selection
 from grange.errors import ColumnTypeError, DefinitionError, NameCollisionError, RequestError, UnknownFeatureError
-from grange.plan.nodes import Derived
+from grange.plan.bound import Bound, BoundFeature, BoundSelection, Layout, Role
+from grange.plan.columns import Columns
+from grange.plan.uses import check_condition, check_helpers, check_outputs, check_steps
 from grange.types import DataType, Schema
-from grange.types.aggregates import Aggregate
-from grange.types.durations import to_micros
-
-if TYPE_CHECKING:
-    from grange.definitions.expressions import Expression
 
 _LIST = "request"
 """What asks when references are listed."""
+_TIME = "event_time"
+"""The column of a row's time, where no spine calls it otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,87 +31,27 @@ class Request:
     name: str
     """What asks, for messages: `feature view 'churn'` or `request`."""
     taken: tuple[Taken, ...]
-    labels: tuple[FeatureSelection, ...] = ()
-    """Features that are labels: joined into training data, never served."""
+    labels: tuple[Label, ...] = ()
+    """What a model predicts: features are joined into training data, columns of the spine stay there; never served."""
     requests: Schema = Schema()  # noqa: RUF009 - an immutable value
     """Columns that every spine and request must bring."""
     on_error: str = "raise"
-    derived: tuple[tuple[str, Expression], ...] = ()
-    """Expressions over the features and request columns, each may use those before it."""
+    computed: tuple[Computed, ...] = ()
+    """What is made of the features and request columns, each may use those before it."""
+    filter: str = ""
+    """A SQL condition on rows of history; empty is none."""
+    training_helpers: tuple[str, ...] = ()
+    inference_helpers: tuple[str, ...] = ()
 
     @property
     def selections(self) -> tuple[FeatureSelection, ...]:
         """What is taken of groups, in order."""
         return tuple(item.selection for item in self.taken)
 
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How a group's rows lie where they are read: as they were stored, maybe under an older definition."""
-
-    schema: Schema
-    entity_keys: tuple[str, ...]
-    event_time: str
-    created_time: str | None
-    aggregates: tuple[Aggregate, ...] = ()
-    """The windowed features, of a group that has aggregations."""
-    event_id: str | None = None
-    retracted: str | None = None
-    ttl: int | None = None
-    """How old an event may be to be seen, in microseconds; of a group that has aggregations."""
-
-    @classmethod
-    def of(cls, group: FeatureGroup) -> Layout:
-        """As the definition has them now."""
-        return cls(
-            group.schema,
-            group.join_keys,
-            group.event_time,
-            group.created_time,
-            group.aggregates(),
-            group.event_id,
-            group.retracted,
-            None if group.ttl is None or not group.aggregations else to_micros(group.ttl),
-        )
-
     @property
-    def features(self) -> Schema:
-        """The feature columns: the aggregates, or else all but the entity key and the times."""
-        if self.aggregates:
-            return Schema.of((item.name, item.dtype) for item in self.aggregates)
-        return self.schema.without([*self.entity_keys, self.event_time, *filter(None, [self.created_time])])
-
-
-@dataclass(frozen=True, slots=True)
-class BoundFeature:
-    """One feature of a request with everything that reading it needs."""
-
-    group: FeatureGroup
-    layout: Layout
-    """Of the rows that are read: their key, times and types, not those of the group's definition of today."""
-    selection: FeatureSelection
-    column: str
-    name: str
-    """Output column."""
-    dtype: DataType
-    default: Any = None
-
-    @property
-    def keys(self) -> tuple[tuple[str, str], ...]:
-        """(column of the spine, join key) per join key."""
-        on = dict(self.selection.on)
-        return tuple((on.get(key, key), key) for key in self.layout.entity_keys)
-
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """What decides its value: bound features of equal identity are one."""
-        return self.group.name, self.column, self.keys, self.selection.version, self.selection.exact_matches
-
-    def __str__(self) -> str:
-        version = f"@{self.selection.version}" if self.selection.version else ""
-        on = [f"{key}={column}" for column, key in self.keys if key != column]
-        strict = "" if self.selection.exact_matches else " strictly before"
-        return f"{self.group.name}{version}:{self.column}{' on ' + ', '.join(on) if on else ''}{strict}"
+    def label_features(self) -> tuple[FeatureSelection, ...]:
+        """The labels that are features of groups."""
+        return tuple(selection for label in self.labels if (selection := label.selection) is not None)
 
 
 def resolve(catalog: Catalog, features: Any) -> Request:
@@ -129,14 +70,17 @@ def resolve(catalog: Catalog, features: Any) -> Request:
         request = Request(
             f"feature view {features.name!r}",
             catalog.taken_by(features),
-            features.label_features,
+            features.label_rules,
             catalog.requests(features),
             features.on_error,
-            catalog.derived(features),
+            catalog.computed(features),
+            features.filter,
+            features.training_helpers,
+            features.inference_helpers,
         )
     else:
         request = _listed(catalog, _items(features))
-    for selection in (*request.selections, *request.labels):
+    for selection in (*request.selections, *request.label_features):
         catalog.check_selection(selection, asked_by=request.name)
     return request
 
@@ -148,119 +92,161 @@ def bind(
     *,
     labels: bool,
     full_feature_names: bool,
-) -> tuple[BoundFeature, ...]:
-    """The features of a request, in the order asked for, each once.
+) -> Bound:
+    """What a request comes to: its features in the order asked for, each once, then labels, then what it computes.
 
     Args:
         catalog: the applied definitions.
         request: what is asked for.
         stored: by (group, pinned version or None), what is stored; a group that is not in it is as it is defined.
-        labels: whether label features are taken too.
-        full_feature_names: name outputs `group__feature`, unless they are renamed.
+        labels: whether labels and training helpers are taken too: they are for training, and never served.
+        full_feature_names: name outputs `group__feature`, unless they are renamed. Names in expressions stay those
+            that features have in the view.
 
     Raises:
         UnknownFeatureError: a feature that the stored version does not have.
-        NameCollisionError: two different features under one output name, or a feature under the name of a key or
-            request column.
+        NameCollisionError: two different columns under one name, or a feature under the name of a key or request
+            column.
+        DefinitionError: what is computed takes something that is no feature before it and no request column; a helper
+            that is nothing.
     """
-    bound: dict[str, BoundFeature] = {}
-    for taken in (*request.taken, *(map(Taken, request.labels) if labels else ())):
-        selection = taken.selection
-        group = catalog.group(selection.source, asked_by=request.name)
-        layout = stored.get((group.name, selection.version)) or Layout.of(group)
-        columns = layout.features
-        defaults = dict(group.defaults)
-        for feature in selection.features or (name for name in columns.names if name not in taken.hidden):
-            if feature not in columns and feature in group.features() and selection.version is None:
-                raise UnknownFeatureError(
-                    f'"{group.name}:{feature}" is defined, and what is stored of {group.name!r} does not have it yet',
-                    asked_by=request.name,
-                    found=", ".join(columns.names),
-                    try_=f"grange materialize {group.name}",
-                )
-            catalog.check_feature(group, columns, feature, asked_by=request.name)
-            renamed = feature in dict(selection.rename)
-            name = f"{group.name}__{feature}" if full_feature_names and not renamed else selection.output_name(feature)
-            item = BoundFeature(group, layout, selection, feature, name, columns[feature], defaults.get(feature))
-            other = bound.setdefault(name, item)
-            if other.identity != item.identity:
-                raise NameCollisionError(
-                    f"two features would be called {name!r}",
-                    asked_by=request.name,
-                    found=f"{other} and {item}",
-                    try_=f"gr.select({group.name!r}, {feature!r}, prefix='{group.name}_')"
-                    + (", or full_feature_names=True" if request.name == _LIST and other.group != group else ""),
-                )
-    _check_brought(request, bound)
-    return tuple(bound.values())
+    columns = Columns(request.name, request.requests, full_feature_names=full_feature_names)
+    selections = [_selection(catalog, request, taken, None, stored) for taken in request.taken]
+    for taken, selection in zip(request.taken, selections, strict=True):
+        columns.take(selection, _names(catalog, request, taken, selection))
+    for label in request.labels if labels else ():
+        if label.selection is not None:
+            taken = Taken(label.selection)
+            selection = _selection(catalog, request, taken, label, stored)
+            columns.take(selection, _names(catalog, request, taken, selection))
+    columns.check_brought()
+    columns.make_on_demand()
+    for item in request.computed:
+        columns.compute(item)
+    return columns.bound(
+        selections, training=request.training_helpers, inference=request.inference_helpers, served=not labels
+    )
+
+
+def _selection(
+    catalog: Catalog,
+    request: Request,
+    taken: Taken,
+    label: Label | None,
+    stored: Mapping[tuple[str, str | None], Layout],
+) -> BoundSelection:
+    selection = taken.selection
+    group = catalog.group(selection.source, asked_by=request.name)
+    layout = stored.get((group.name, selection.version)) or Layout.of(group)
+    return BoundSelection(group, layout, selection, label)
+
+
+def _names(catalog: Catalog, request: Request, taken: Taken, selection: BoundSelection) -> tuple[str, ...]:
+    """The features that a selection takes of its group, in order.
+
+    Raises:
+        UnknownFeatureError: one that the rows that are read do not have; with the closest.
+    """
+    group, there = selection.group, selection.layout.features
+    made = made_on_demand(group)
+    names = taken.features_of(group, there.names)
+    for name in names:
+        if name in made:
+            continue
+        if name not in there and name in group.features() and selection.selection.version is None:
+            raise UnknownFeatureError(
+                f'"{group.name}:{name}" is defined, and what is stored of {group.name!r} does not have it yet',
+                asked_by=request.name,
+                found=", ".join(there.names),
+                try_=f"grange materialize {group.name}",
+            )
+        catalog.check_feature(group, (*there.names, *made), name, asked_by=request.name)
+    return names
 
 
 def check_view(catalog: Catalog, view: FeatureView) -> None:
-    """Check that a view's columns have one name each. Pinned versions have columns of their own; those are looked at
-    when they are read.
+    """Check that a view's columns have one name each, and that what names them names something. Pinned versions have
+    columns of their own; those are looked at when they are read.
 
     Raises:
-        NameCollisionError: two features, or a feature and a key, request column or label, under one name.
-        DefinitionError: nothing but labels is left of its features.
+        NameCollisionError: two features, or a feature and a key, request column or label, under one name; or what a
+            transformation makes and any of these but a feature.
+        DefinitionError: nothing but labels is left of its features; what is computed, the filter, a helper or a
+            transformation takes what is not there or of another type; a column has two roles; a label is the name of a
+            feature group.
     """
     request = resolve(catalog, view)
+    _check_spine_labels(catalog, request, view)
     latest = replace(
         request,
         taken=tuple(item for item in request.taken if item.selection.version is None),
-        labels=tuple(label for label in request.labels if label.version is None),
+        labels=tuple(item for item in request.labels if item.selection is None or item.selection.version is None),
     )
-    if not all(catalog.group(item.source).schema for item in (*latest.selections, *latest.labels)):
+    if not all(catalog.group(item.source).schema for item in (*latest.selections, *latest.label_features)):
         return  # looked at when it is applied, where every schema is known
-    features = bind(catalog, latest, {}, labels=False, full_feature_names=False)
-    if not features and len(latest.taken) == len(request.taken):
-        raise DefinitionError(f"{request.name} has no features besides its labels", found=", ".join(view.labels))
+    whole = len(latest.taken) == len(request.taken)
+    if not whole:
+        latest = replace(latest, computed=(), training_helpers=(), inference_helpers=())
+    served = bind(catalog, latest, {}, labels=False, full_feature_names=False)
+    if whole and not served.columns:
+        without = "labels and training helpers" if view.training_helpers else "labels"
+        raise DefinitionError(f"{request.name} has no features besides its {without}", found=", ".join(view.labels))
     every = bind(catalog, latest, {}, labels=True, full_feature_names=False)
-    if len(latest.taken) == len(request.taken):
-        bind_derived(request, every)
-    for feature in every:
-        if feature.name in view.spine_labels:
-            raise _collision(request, feature, "a label that the spine brings")
+    for name in every.columns:
+        if name in view.spine_labels:
+            raise NameCollisionError(
+                f"a feature and a label that the spine brings would both be called {name!r}",
+                asked_by=request.name,
+                found=name,
+                try_="take the feature under another name: gr.select(..., prefix='...')",
+            )
+    keys = key_columns((*every.features, *every.selections))
+    check_outputs(request.name, view.transformations, _other_columns(request, view, every, keys))
+    if whole:
+        training, inference = (_helpers(catalog, latest, kind) for kind in ("training_helper", "inference_helper"))
+        check_helpers(request.name, training, inference, keys)
+        check_condition(request.name, request.filter, every)
+        check_steps(request.name, view.transformations, every)
 
 
-def bind_derived(request: Request, bound: Sequence[BoundFeature]) -> tuple[Derived, ...]:
-    """The derived features of a request over its bound features, in order.
-
-    Names in an expression are those that features have in the view, also when outputs go by their full names.
+def _check_spine_labels(catalog: Catalog, request: Request, view: FeatureView) -> None:
+    """Check that a label that the spine brings is not meant to be a feature.
 
     Raises:
-        DefinitionError: an expression names something that is no feature before it and no request column.
-        NameCollisionError: a derived feature has the name of a feature, key or request column.
+        DefinitionError: a feature group has its name.
     """
-    if not request.derived:
-        return ()
-    from grange.definitions.expressions import expression_dtype
-
-    outputs = {
-        item.selection.output_name(item.column): (item.name, item.dtype)
-        for item in bound
-        if item.selection not in request.labels
-    }
-    outputs |= {column.name: (column.name, column.dtype) for column in request.requests}
-    taken = {item.name for item in bound} | {column for item in bound for column, _ in item.keys}
-    derived = []
-    for name, expression in request.derived:
-        if name in taken or name in request.requests:
-            raise NameCollisionError(
-                f"derived feature {name!r} has the name of a feature, key or request column",
+    for label in view.spine_labels:
+        if label in catalog.groups:
+            raise DefinitionError(
+                f"label {label!r} is a column of the spine, and feature group {label!r} has the same name",
                 asked_by=request.name,
-                found=f"{name!r} = {expression.text}",
-                try_="give the derived feature a name of its own",
+                found=", ".join(catalog.groups[label].features().names),
+                try_=f'labels=["{label}:..."] for a feature of the group, or another name for the column of the spine',
             )
-        schema = Schema.of((own, dtype) for own, (_, dtype) in outputs.items())
-        dtype = expression_dtype(expression, schema)
-        inputs = tuple((column, *outputs[column]) for column in expression.columns)
-        derived.append(Derived(name, expression, dtype, inputs))
-        outputs[name] = (name, dtype)
-        taken.add(name)
-    return tuple(derived)
 
 
-def key_columns(features: Iterable[BoundFeature]) -> dict[str, dict[str, DataType]]:
+def _helpers(catalog: Catalog, request: Request, kind: Literal["training_helper", "inference_helper"]) -> list[str]:
+    """The columns that are one kind of helper, whatever else they are."""
+    alone = (
+        replace(request, inference_helpers=()) if kind == "training_helper" else replace(request, training_helpers=())
+    )
+    bound = bind(catalog, alone, {}, labels=True, full_feature_names=False)
+    return [name for name, role in {**bound.columns, **bound.helpers}.items() if role == kind]
+
+
+def _other_columns(request: Request, view: FeatureView, bound: Bound, keys: Iterable[str]) -> dict[str, str]:
+    """By name, what the columns of training data and vectors are that no model takes, in words."""
+    roles = {**bound.columns, **bound.helpers}
+    found = {_TIME: "the time of the rows"}
+    found |= dict.fromkeys(request.requests.names, "a request column")
+    found |= dict.fromkeys(keys, "a join key")
+    found |= dict.fromkeys(view.helpers, "a helper")
+    found |= {name: "a helper" for name, role in roles.items() if role.endswith("_helper")}
+    found |= {name: "a label" for name, role in roles.items() if role == "label"}
+    return found | dict.fromkeys(view.spine_labels, "a label")
+
+
+def key_columns(features: Iterable[BoundSelection]) -> dict[str, dict[str, DataType]]:
     """By column of the spine, the types that its groups' join keys have, by group name."""
     columns: dict[str, dict[str, DataType]] = {}
     for feature in features:
@@ -282,7 +268,12 @@ def check_defaults(group: FeatureGroup) -> None:
 
     features = group.features()
     for name, value in group.defaults:
-        Catalog.check_feature(group, features, name, asked_by=f"defaults of feature group {group.name!r}")
+        if name in made_on_demand(group):
+            raise DefinitionError(
+                f"feature group {group.name!r}: {name!r} is made on demand, and defaults are of what is stored",
+                try_="let its function give the default: nulls='pass', or COALESCE in SQL",
+            )
+        Catalog.check_feature(group, features.names, name, asked_by=f"defaults of feature group {group.name!r}")
         try:
             values = pa.chunked_array([pa.array([value])])
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -308,27 +299,22 @@ def _items(features: Any) -> list[Any]:
 
 
 def _listed(catalog: Catalog, items: Iterable[Any]) -> Request:
-    """A request of references and views, one after another; the views' labels are left out."""
+    """A request of references and views, one after another; the views' labels, filters and helpers are left out."""
     taken: list[Taken] = []
     requests: dict[str, DataType] = {}
-    derived: dict[str, Expression] = {}
+    computed: dict[str, Computed] = {}
     for item in items:
         view = item if isinstance(item, FeatureView) else None
         if view is None:
             selection = as_selection(item)
-            taken += catalog.taken([selection], asked_by=_LIST)
+            own = catalog.taken([selection], asked_by=_LIST)
             view = catalog.views.get(selection.source)
         else:
-            taken += catalog.taken_by(view)
-        for name, expression in catalog.derived(view) if view is not None else ():
-            if derived.setdefault(name, expression) != expression:
-                raise NameCollisionError(
-                    f"two derived features are called {name!r}",
-                    asked_by=_LIST,
-                    found=f"{derived[name].text} and {expression.text}",
-                    try_="ask for the feature views one by one",
-                )
-        for column in catalog.requests(view) if view is not None else ():
+            own = catalog.taken_by(view)
+        taken += own
+        for part in catalog.computed(view) if view is not None else ():
+            _add_computed(computed, part)
+        for column in catalog.requests(view) if view is not None else catalog.requests_of(own, asked_by=_LIST):
             if requests.setdefault(column.name, column.dtype) != column.dtype:
                 raise NameCollisionError(
                     f"request column {column.name!r} has two types",
@@ -336,39 +322,35 @@ def _listed(catalog: Catalog, items: Iterable[Any]) -> Request:
                     found=f"{requests[column.name]} and {column.dtype}",
                     try_="ask for the feature views one by one",
                 )
-    return Request(_LIST, tuple(taken), requests=Schema.of(requests), derived=tuple(derived.items()))
+    return Request(_LIST, tuple(taken), requests=Schema.of(requests), computed=tuple(dict.fromkeys(computed.values())))
 
 
-def _check_brought(request: Request, bound: Mapping[str, BoundFeature]) -> None:
-    """Check that no feature has the name of a column that every row brings, and that those agree on their types.
-
-    Raises:
-        NameCollisionError.
-    """
-    keys = {column: feature.layout.schema[key] for feature in bound.values() for column, key in feature.keys}
-    for column in request.requests:
-        if column.name in bound:
-            raise _collision(request, bound[column.name], "a request column")
-        if column.name in keys and keys[column.name].key_family != column.dtype.key_family:
+def _add_computed(known: dict[str, Computed], item: Computed) -> None:
+    for name in computed_names(item):
+        if known.setdefault(name, item) != item:
             raise NameCollisionError(
-                f"{column.name!r} is both a join key and a request column of another type",
-                asked_by=request.name,
-                found=f"{keys[column.name]} and {column.dtype}",
-                try_="rename the request column",
+                f"two computed features are called {name!r}",
+                asked_by=_LIST,
+                found=f"{computed_text(known[name])} and {computed_text(item)}",
+                try_="ask for the feature views one by one",
             )
-    for name in keys.keys() & bound.keys():
-        raise _collision(request, bound[name], "a join key")
-
-
-def _collision(request: Request, feature: BoundFeature, what: str) -> NameCollisionError:
-    return NameCollisionError(
-        f"a feature and {what} would both be called {feature.name!r}",
-        asked_by=request.name,
-        found=str(feature),
-        try_=f"gr.select({feature.group.name!r}, {feature.column!r}, prefix='{feature.group.name}_')",
-    )
 
 
 def _is_pinned(value: Any) -> bool:
     """Whether a value is `("group", "1.0.0")`."""
     return isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str) and value[1][:1].isdigit()
+
+
+__all__ = [
+    "Bound",
+    "BoundFeature",
+    "BoundSelection",
+    "Layout",
+    "Request",
+    "Role",
+    "bind",
+    "check_defaults",
+    "check_view",
+    "key_columns",
+    "resolve",
+]

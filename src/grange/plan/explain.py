@@ -18,6 +18,7 @@ from grange.plan.nodes import (
     Grid,
     Input,
     Join,
+    Later,
     Latest,
     Limit,
     LoadOnline,
@@ -42,8 +43,12 @@ from grange.types.time import from_micros, isoformat
 def explain(plan: Plan) -> str:
     """The plan as text: sinks first, then the tree of nodes that feeds them."""
     lines = [_sink(sink) for sink in plan.sinks]
-    lines += [f"{item.name} = {item.expression.text}" for item in plan.derived]
-    return "\n".join([*lines, *_tree(plan.root, "  " if lines else "")])
+    lines += [f"only rows where {plan.condition}"] if plan.condition else []
+    lines += [f"only rows with a visible row of {group}" for _, group in plan.required]
+    lines += [str(item) for item in plan.computed]
+    indent = "  " if lines else ""
+    labels = [line for later in plan.labels for line in _later(later, indent)]
+    return "\n".join([*lines, *_tree(plan.root, indent), *labels])
 
 
 def explain_read(plan: ReadPlan) -> str:
@@ -54,10 +59,16 @@ def explain_read(plan: ReadPlan) -> str:
         strict = "" if group.exact_matches else ", strictly before now"
         lines.append(f"  {group.group} in {group.key_space!r} by {keys}, {_ttl(group.ttl)}{strict}")
         lines.append(f"    {', '.join(_as(item.column, item.name) for item in group.columns)}")
-    lines += [f"  {item.name} = {item.expression.text}" for item in plan.derived]
+    lines += [f"  {item}" for item in plan.computed]
     if plan.requests:
         lines.append(f"  request columns: {', '.join(plan.requests.names)}")
     return "\n".join(lines)
+
+
+def _later(later: Later, indent: str) -> Iterable[str]:
+    length = f"{format_duration(timedelta_of(later.after))} later" if later.after else "as finally known"
+    yield f"{indent}labels, {length}"
+    yield from _tree(later.join, f"{indent}  ")
 
 
 def _sink(sink: WriteVersion | LoadOnline) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from grange.plan.bind import BoundFeature, Layout
+from grange.plan.bound import NOW, BoundFeature, BoundSelection, Layout, Moment
 from grange.plan.nodes import (
     CurrentEvents,
     EntityTimes,
@@ -14,6 +14,7 @@ from grange.plan.nodes import (
     GroupJoin,
     Input,
     Join,
+    Later,
     Node,
     Output,
     Plan,
@@ -31,6 +32,8 @@ SPINE_TIME = "__time"
 """The spine's time column, as the engine sees it."""
 _SEEN: Final = "__seen_"
 """What the columns of `watched` start with."""
+_FOUND: Final = "__found_"
+"""What the columns start with that tell whether a group has a visible row."""
 _DATETIME: Final = DataType("datetime")
 _SECONDS: Final = DataType("float64")
 
@@ -65,39 +68,66 @@ def spine_column(column: str, dtype: DataType) -> str:
     return f"{column} as {dtype}"
 
 
+def spine_time(after: int) -> str:
+    """The engine's name of the spine's times, so many microseconds later."""
+    return f"{SPINE_TIME}_{after}" if after else SPINE_TIME
+
+
 def plan_history(
     features: Sequence[BoundFeature],
     stored: Mapping[tuple[str, str | None], tuple[str, Node]],
     *,
     as_known: bool,
+    required: Sequence[BoundSelection] = (),
 ) -> Plan:
     """Join features onto a spine.
 
     Shape:
-        One row per spine row, in its order; one column per feature, in the order of `features` (PIT-1).
+        One row per spine row, in its order; one column per feature, together by group (PIT-1).
     Time:
         A row at `f` is visible at `t` when `f <= t` and `t - f <= ttl`, both ends inclusive (PIT-2);
-        with `as_known` only when it was created at or before `t` (PIT-5).
+        with `as_known` only when it was created at or before `t` (PIT-5). Labels that are looked at later are joined
+        for themselves, at those times.
 
     Args:
         features: what to join, bound to stored columns.
         stored: by (group, pinned version or None), the version that is read and the node of its rows.
         as_known: see above.
+        required: what of groups only rows are wanted for that have a visible row of it.
     """
     joins: dict[tuple[object, ...], list[BoundFeature]] = {}
+    sources: dict[tuple[object, ...], BoundSelection] = {}
+    for source in (*features, *required):
+        sources.setdefault(source.row, source)
+        joins.setdefault(source.row, [])
     for feature in features:
-        selection = feature.selection
-        how = (feature.group.name, selection.version, feature.keys, selection.exact_matches)
-        joins.setdefault(how, []).append(feature)
+        joins[feature.row].append(feature)
+    moments: dict[Moment, dict[tuple[object, ...], Join]] = {NOW: {}}
+    for row, together in joins.items():
+        moments.setdefault(sources[row].moment, {})[row] = _join(sources[row], together, stored)
+    root = moments.pop(NOW)
+    found: dict[tuple[object, ...], tuple[str, str]] = {}
+    for row in dict.fromkeys(source.row for source in required):
+        column = f"{_FOUND}{len(found)}"
+        found[row] = column, root[row].group
+        root[row] = _with_sight(root[row], Sight(root[row].group, (), column, None, _is_windowed(root[row])))
     return Plan(
         verb="history",
-        root=PointInTimeJoin(
-            spine=Input(SPINE),
-            time=SPINE_TIME,
-            joins=tuple(_join(together, stored) for together in joins.values()),
-            as_known=as_known,
-        ),
+        root=PointInTimeJoin(Input(SPINE), SPINE_TIME, tuple(root.values()), as_known),
+        labels=tuple(_later(moment, tuple(later.values()), as_known) for moment, later in moments.items()),
+        required=tuple(found.values()),
     )
+
+
+def _later(moment: Moment, joins: tuple[Join, ...], as_known: bool) -> Later:
+    return Later(
+        moment.after,
+        PointInTimeJoin(Input(SPINE), spine_time(moment.after), joins, as_known and not moment.finally_known),
+    )
+
+
+def _is_windowed(join: Join) -> bool:
+    return isinstance(join, WindowJoin)
 
 
 def watched(plan: Plan, features: Collection[str], *, created: bool) -> tuple[Plan, tuple[Sight, ...]]:
@@ -255,28 +285,34 @@ def current_events(layout: Layout, events: Node) -> Node:
     return CurrentEvents(events, layout.entity_keys, layout.created_time, layout.event_id, layout.retracted)
 
 
-def _join(features: Sequence[BoundFeature], stored: Mapping[tuple[str, str | None], tuple[str, Node]]) -> Join:
-    first = features[0]
-    group, layout = first.group, first.layout
-    version, rows = stored[group.name, first.selection.version]
+def _join(
+    source: BoundSelection,
+    features: Sequence[BoundFeature],
+    stored: Mapping[tuple[str, str | None], tuple[str, Node]],
+) -> Join:
+    """A join of features that see the same rows."""
+    group, layout, selection = source.group, source.layout, source.selection
+    version, rows = stored[group.name, selection.version]
+    keys = tuple((spine_column(column, layout.schema[key]), key) for column, key in source.keys)
+    outputs = tuple(Output(item.column, item.name, item.dtype, item.default) for item in features)
     if layout.aggregates:
         return _window_join(
             layout,
             rows,
             group=group.name,
             version=version,
-            keys=tuple((spine_column(column, layout.schema[key]), key) for column, key in first.keys),
-            exact_matches=first.selection.exact_matches,
-            outputs=tuple(Output(item.column, item.name, item.dtype, item.default) for item in features),
+            keys=keys,
+            exact_matches=selection.exact_matches,
+            outputs=outputs,
         )
     return GroupJoin(
         group=group.name,
         version=version,
         rows=rows,
-        keys=tuple((spine_column(column, layout.schema[key]), key) for column, key in first.keys),
+        keys=keys,
         event_time=layout.event_time,
         created_time=layout.created_time,
         ttl=None if group.ttl is None else to_micros(group.ttl),
-        exact_matches=first.selection.exact_matches,
-        outputs=tuple(Output(item.column, item.name, item.dtype, item.default) for item in features),
+        exact_matches=selection.exact_matches,
+        outputs=outputs,
     )

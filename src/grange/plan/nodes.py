@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from grange.definitions.sources import FileFormat
+from grange.definitions.transformations import Step
 from grange.definitions.transforms import Transform
 from grange.types import DataType, Schema
 from grange.types.aggregates import Aggregate
@@ -155,7 +156,7 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class EntityTimes:
-    """Every distinct (entity key, event time) with `start <= event time < end`, by event time then key (PIT-8).
+    """Every distinct (entity key, event time) with `start <= event time < end`, by key then event time (PIT-8).
 
     Columns: the keys, then the event time. Rows with a null in the key are left out.
     """
@@ -336,6 +337,40 @@ class Derived:
     inputs: tuple[tuple[str, str, DataType], ...]
     """Per column of the expression: its name there, its name in the result, its type."""
 
+    @property
+    def outputs(self) -> tuple[tuple[str, DataType], ...]:
+        """The column that it makes, with its type."""
+        return ((self.name, self.dtype),)
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.expression.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class OnDemand:
+    """Features that a transformation makes of other columns of the same request."""
+
+    step: Step
+    inputs: tuple[tuple[str, str, DataType], ...]
+    """Per input of the function, in its order: its name there, its name in the result, its type."""
+    results: tuple[tuple[str | None, DataType], ...]
+    """Per output of the function, in its order: its name in the result, its type; None is not kept."""
+    asked_by: str
+    """Whose it is, for messages: `feature group 'spend'`."""
+
+    @property
+    def outputs(self) -> tuple[tuple[str, DataType], ...]:
+        """The columns that it makes, with their types."""
+        return tuple((name, dtype) for name, dtype in self.results if name is not None)
+
+    def __str__(self) -> str:
+        made = ", ".join(name or "_" for name, _ in self.results)
+        return f"{made} = {self.step.function}({', '.join(name for _, name, _ in self.inputs)})"
+
+
+Computed = Derived | OnDemand
+"""What is made of one row of a result, beside what was read."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadColumn:
@@ -383,7 +418,22 @@ class ReadPlan:
     """Columns that every request must bring, echoed in the vector."""
     on_error: Literal["raise", "default"]
     store: str
-    derived: tuple[Derived, ...] = ()
+    computed: tuple[Computed, ...] = ()
+    """What is made of what is read and of request columns, each may use those before it."""
+    hidden: tuple[str, ...] = ()
+    """What is read or computed only for others to be made of: it is not in vectors."""
+    helpers: tuple[str, ...] = ()
+    """Those of the features that are no input of the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A join of labels that are looked at some time after the rows they are of."""
+
+    after: int
+    """Microseconds."""
+    join: PointInTimeJoin
+    """Onto the same spine; its time column is that much later than the rows' own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,5 +443,11 @@ class Plan:
     verb: Literal["history", "materialize"]
     root: Node
     sinks: tuple[Sink, ...] = ()
-    derived: tuple[Derived, ...] = ()
-    """Expressions over what the root gives, each may use those before it."""
+    labels: tuple[Later, ...] = ()
+    """Of a history: more columns, of labels that are looked at at other moments or by other laws than the features."""
+    computed: tuple[Computed, ...] = ()
+    """What is made of the columns that were joined, each may use those before it."""
+    required: tuple[tuple[str, str], ...] = ()
+    """Of a history: (column, feature group); rows for which the column is null are left out."""
+    condition: str = ""
+    """Of a history: a SQL condition; rows for which it is not true are left out. Empty is none."""

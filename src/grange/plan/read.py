@@ -5,27 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from grange.plan.bind import BoundFeature, Layout, Request
-from grange.plan.nodes import Derived, ReadColumn, ReadGroup, ReadPlan, ReadWindows
+from grange.plan.bind import Request
+from grange.plan.bound import Bound, BoundFeature, Layout
+from grange.plan.nodes import ReadColumn, ReadGroup, ReadPlan, ReadWindows
 from grange.types.durations import to_micros
 
 
-def plan_read(
-    request: Request, features: Sequence[BoundFeature], *, store: str, derived: tuple[Derived, ...] = ()
-) -> ReadPlan:
+def plan_read(request: Request, bound: Bound, *, store: str) -> ReadPlan:
     """Read features of the latest stored rows, one vector per requested row (ONL-1 to ONL-6).
 
     Args:
         request: its request columns and outage policy.
-        features: what to read, bound; labels are not among them.
+        bound: what it comes to; labels and training helpers are not among it.
         store: name of the online store.
-        derived: expressions over them.
     """
     groups: dict[tuple[object, ...], list[BoundFeature]] = {}
-    for feature in features:
+    for feature in bound.features:
         groups.setdefault((feature.group.name, feature.keys, feature.selection.exact_matches), []).append(feature)
     on_error: Literal["raise", "default"] = "default" if request.on_error == "default" else "raise"
-    return ReadPlan(tuple(_read_group(items) for items in groups.values()), request.requests, on_error, store, derived)
+    read = tuple(_read_group(items) for items in groups.values())
+    made = (*bound.features, *bound.computed)
+    hidden = tuple(name for item in made for name, _ in item.outputs if name not in bound.columns)
+    helpers = tuple(name for name, role in bound.columns.items() if role == "inference_helper")
+    return ReadPlan(read, request.requests, on_error, store, bound.computed, hidden, helpers)
 
 
 def _read_group(features: Sequence[BoundFeature]) -> ReadGroup:

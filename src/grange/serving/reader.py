@@ -22,18 +22,20 @@ from __future__ import annotations
 import datetime as dt
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from grange.errors import ColumnTypeError, MissingColumnError, RequestError, StoreUnavailableError, closest_names
 from grange.frames import Rows
 from grange.plan.nodes import ReadGroup, ReadPlan
 from grange.ports.online import EVENT, LAYOUT, VALUES, OnlineStore, StoredRow
+from grange.serving.computing import computer
 from grange.serving.defaults import MISFITS, default_of
 from grange.serving.keys import RowEncoder, not_a_row, row_encoder
 from grange.serving.layouts import place_of
 from grange.serving.status import Status
 from grange.serving.values import Converter, decoder, encoder, from_wire
-from grange.types import DataType, Schema
+from grange.types import DataType
 from grange.types.time import from_micros
 
 if TYPE_CHECKING:
@@ -68,12 +70,15 @@ class OnlineReader:
         self._groups = tuple(_group_reader(group, store) for group in plan.groups)
         self._reads = _reads(plan)
         self._windows = tuple(place for place, group in enumerate(plan.groups) if group.windows is not None)
-        self._derive = _deriver(plan)
+        self._compute = computer(plan) if plan.computed else None
+        self._hidden = frozenset(plan.hidden)
         self._requests = tuple((column.name, encoder(column.dtype), column.dtype) for column in plan.requests)
         self._echo = _echo(plan)
         self._pick_echo = _echo_picker(tuple(self._echo))
         self._plain_names = (*self._echo, *(name for group in self._groups for name in group.names))
-        self._names = (*self._plain_names, *(item.name for item in plan.derived))
+        self._made = tuple((name, dtype) for item in plan.computed for name, dtype in item.outputs)
+        every = (*self._plain_names, *(name for name, _ in self._made))
+        self._names = tuple(name for name in every if name not in self._hidden)
 
     def read(self, rows: Any, now_micros: int) -> OnlineFeatures:
         """The features of each row, in order, duplicates included (ONL-4).
@@ -148,20 +153,33 @@ class OnlineFeatures:
         """The columns, in order."""
         return self._reader._names
 
+    @property
+    def roles(self) -> dict[str, str]:
+        """What each column is for, in order: `key`, `request`, `inference_helper`, or `feature`: what a model takes."""
+        plan = self._reader.plan
+        keys = {column for group in plan.groups for column, _, _ in group.keys}
+        roles = dict.fromkeys(plan.helpers, "inference_helper")
+        roles |= {name: "key" if name in keys else "request" for name in self._reader._echo}
+        return {name: roles.get(name, "feature") for name in self._reader._names}
+
     def to_dicts(self) -> list[dict[str, Any]]:
-        """One dict per row. Times are UTC datetimes, decimals are `Decimal`, a uuid is its text."""
+        """One dict per row. Times are UTC datetimes, decimals are `Decimal`, a uuid is its text.
+
+        Raises:
+            TransformError: an on-demand transformation fails; names the row.
+        """
         reader, now = self._reader, self._now
-        names, echo, derive = reader._plain_names, reader._pick_echo, reader._derive
+        names, echo, compute = reader._plain_names, reader._pick_echo, reader._compute
         vectors = [group.vectors(found, now) for group, found in zip(reader._groups, self._found, strict=True)]
+        parted = zip(*vectors, strict=True) if vectors else repeat((), len(self._rows))
         result = []
-        for row, parts in zip(self._rows, zip(*vectors, strict=True), strict=True):
+        for row, parts in zip(self._rows, parted, strict=True):
             values = echo(row)
             for part in parts:
                 values += part
-            vector = dict(zip(names, values, strict=False))
-            if derive is not None:
-                derive(vector)
-            result.append(vector)
+            result.append(dict(zip(names, values, strict=False)))
+        if compute is not None:
+            compute(result)
         return result
 
     def to_arrow(self) -> pa.Table:
@@ -177,9 +195,11 @@ class OnlineFeatures:
             arrays += [
                 pa.array(values, arrow_type(column.dtype))
                 for column, values in zip(group.columns, columns, strict=True)
+                if column.name not in reader._hidden
             ]
-        vectors = self.to_dicts() if reader.plan.derived else []
-        arrays += [pa.array([row[d.name] for row in vectors], arrow_type(d.dtype)) for d in reader.plan.derived]
+        made = [(name, dtype) for name, dtype in reader._made if name not in reader._hidden]
+        vectors = self.to_dicts() if made else []
+        arrays += [pa.array([row[name] for row in vectors], arrow_type(dtype)) for name, dtype in made]
         return pa.Table.from_arrays(arrays, names=list(reader._names))
 
     def to_polars(self) -> pl.DataFrame:
@@ -202,8 +222,8 @@ class OnlineFeatures:
             for group, found in zip(self._reader._groups, self._found, strict=True)
         ]
         statuses = self._by_row(per_group)
-        if self._reader.plan.derived:
-            names = [item.name for item in self._reader.plan.derived]
+        names = [name for name, _ in self._reader._made if name not in self._reader._hidden]
+        if names:
             for row, vector in zip(statuses, self.to_dicts(), strict=True):
                 row |= {name: Status.NULL if vector[name] is None else Status.PRESENT for name in names}
         return statuses
@@ -213,7 +233,7 @@ class OnlineFeatures:
         """Per row, the event time of each feature's stored row; None where nothing was found.
 
         The event time of an expired row is here too: it says how old the row is. That of a windowed feature is the
-        newest event of its entity key that the read could see. Derived features have none.
+        newest event of its entity key that the read could see. Computed features have none.
         """
         per_group = []
         for group, found in zip(self._reader._groups, self._found, strict=True):
@@ -227,12 +247,13 @@ class OnlineFeatures:
 
     def _by_row(self, per_group: Sequence[Sequence[Sequence[Any]]]) -> list[dict[str, Any]]:
         """Per group, per row, per column to per row by feature."""
-        names = [group.names for group in self._reader._groups]
+        names, hidden = [group.names for group in self._reader._groups], self._reader._hidden
         return [
             {
                 name: value
                 for group, columns in enumerate(names)
                 for name, value in zip(columns, per_group[group][row], strict=True)
+                if name not in hidden
             }
             for row in range(len(self._rows))
         ]
@@ -416,25 +437,6 @@ def _echo(plan: ReadPlan) -> dict[str, DataType]:
     for column in plan.requests:
         columns.setdefault(column.name, column.dtype)
     return columns
-
-
-def _deriver(plan: ReadPlan) -> Callable[[dict[str, Any]], None] | None:
-    """A function that adds the derived features to a vector; None when there are none."""
-    if not plan.derived:
-        return None
-    from grange.deriving.rows import compile_row
-
-    steps = []
-    for item in plan.derived:
-        schema = Schema.of((own, dtype) for own, _, dtype in item.inputs)
-        names = tuple((own, name) for own, name, _ in item.inputs)
-        steps.append((item.name, names, compile_row(item.expression, schema, by_name=True)))
-
-    def derive(vector: dict[str, Any]) -> None:
-        for name, names, compute in steps:
-            vector[name] = compute({own: vector[output] for own, output in names})
-
-    return derive
 
 
 def _check_request(row: Row, name: str, accept: Converter, dtype: DataType) -> None:

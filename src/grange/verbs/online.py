@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.feature_view import FeatureView
 from grange.definitions.references import as_selection
-from grange.errors import StoreUnavailableError, UnknownVersionError, UnsupportedError, closest_names
-from grange.plan.bind import Layout, Request, bind, bind_derived, resolve
+from grange.errors import RequestError, StoreUnavailableError, UnknownVersionError, UnsupportedError, closest_names
+from grange.plan.bind import Layout, Request, bind, resolve
 from grange.plan.nodes import ReadPlan
 from grange.plan.read import plan_read
 from grange.ports.registry import Run
 from grange.serving.reader import OnlineReader
 from grange.types import Schema
+from grange.verbs.computing import with_functions
 from grange.verbs.history import current_layout, layout_of
 from grange.verbs.parts import Parts
+from grange.verbs.runs import last_load
+from grange.verbs.training.preparing import Preparation, preparation
 from grange.verbs.windows import is_behind
+
+if TYPE_CHECKING:
+    from grange.serving.prepared import PreparedReader
 
 Pins = tuple[tuple[str, str], ...]
 """(group, version) of the versions that a request pins."""
@@ -36,11 +43,13 @@ class Readers:
         self.catalog = catalog
         """The definitions that the readers were made for."""
         self._parts = parts
-        self._by_request: dict[Any, OnlineReader] = {}
-        self._pinned: dict[Any, tuple[OnlineReader, Pins]] = {}
+        self._by_request: dict[Any, OnlineReader | PreparedReader] = {}
+        self._pinned: dict[Any, tuple[OnlineReader | PreparedReader, Pins]] = {}
         """Readers of pinned versions: whether those are served can change between two requests."""
 
-    def get(self, features: Any, *, full_feature_names: bool) -> OnlineReader:
+    def get(
+        self, features: Any, *, full_feature_names: bool, training_dataset: int | None = None, transform: bool = True
+    ) -> OnlineReader | PreparedReader:
         """The reader of a request, made if it is new.
 
         Raises:
@@ -48,25 +57,40 @@ class Readers:
             UnknownVersionError: a pinned version that there is not.
             UnsupportedError: a group that is not served online, was not loaded, or a pinned version that is not the
                 one loaded.
+            TransformError: the code of an on-demand transformation is not here.
         """
-        key: Any = (tuple(features) if type(features) is list else features, type(features), full_feature_names)
+        what = tuple(features) if type(features) is list else features
+        how = (type(features), full_feature_names, training_dataset, transform)
+        key: Any = (what, how)
         try:
             reader = self._by_request.get(key)
         except TypeError:  # something in it is no dict key
-            key = (_hashable(features), type(features), full_feature_names)
+            key = (_hashable(features), how)
             reader = self._by_request.get(key)
-        return self._slow(key, features, full_feature_names) if reader is None else reader
-
-    def _slow(self, key: Any, features: Any, full_feature_names: bool) -> OnlineReader:
+        if reader is not None:
+            return reader
         known = self._pinned.get(key)
         if known is not None:
             check_pins(self._parts, known[1])
             return known[0]
+        prepares = preparation(
+            self._parts, self.catalog, features, training_dataset=training_dataset, transform=transform
+        )
+        if prepares is not None and full_feature_names:
+            raise RequestError("features that are prepared for a model have the names that they were trained with")
+        return self._made(key, features, full_feature_names, prepares)
+
+    def _made(
+        self, key: Any, features: Any, full_feature_names: bool, prepares: Preparation | None
+    ) -> OnlineReader | PreparedReader:
         asked = resolve(self.catalog, features)
         plan = _plan(self._parts, self.catalog, asked, full_feature_names=full_feature_names)
         latest = {selection.source for selection in asked.selections if selection.version is None}
         _check_loaded(self._parts, [self.catalog.group(group.group) for group in plan.groups], latest)
-        reader = OnlineReader(plan, self._parts.online)
+        plan = replace(plan, computed=with_functions(self._parts, plan.computed))
+        reader: OnlineReader | PreparedReader = OnlineReader(plan, self._parts.online)
+        if prepares is not None:
+            reader = prepared_reader(OnlineReader(plan, self._parts.online), prepares)
         if len(self._by_request) + len(self._pinned) >= self.LIMIT:
             self._by_request.clear()
             self._pinned.clear()
@@ -76,6 +100,16 @@ class Readers:
         else:
             self._by_request[key] = reader
         return reader
+
+
+def prepared_reader(reader: OnlineReader, prepares: Preparation) -> PreparedReader:
+    """A reader whose features are prepared. What these are is told by an empty answer."""
+    from grange.serving.prepared import PreparedReader
+    from grange.verbs.training.spines import schema_of
+
+    nothing = reader.read([], 0)
+    features = [name for name, role in nothing.roles.items() if role == "feature"]
+    return PreparedReader(reader, prepares(schema_of(nothing.to_arrow().select(features))))
 
 
 def read_plan(parts: Parts, catalog: Catalog, features: Any, *, full_feature_names: bool) -> ReadPlan:
@@ -115,14 +149,14 @@ def check_pins(parts: Parts, pins: Pins) -> None:
 
 
 def _plan(parts: Parts, catalog: Catalog, asked: Request, *, full_feature_names: bool) -> ReadPlan:
-    for selection in asked.selections:
-        _check_served(catalog.group(selection.source, asked_by=asked.name), asked.name)
     pins = _pins(asked)
     check_pins(parts, pins)
     metas = {pin: parts.offline.meta(*pin) for pin in pins}
     stored: dict[tuple[str, str | None], Layout] = {pin: layout_of(meta) for pin, meta in metas.items()}
     bound = bind(catalog, asked, stored, labels=False, full_feature_names=full_feature_names)
-    return plan_read(asked, bound, derived=bind_derived(asked, bound), store=parts.online_name)
+    for group in dict.fromkeys(feature.group for feature in bound.features):
+        _check_served(group, asked.name)
+    return plan_read(asked, bound, store=parts.online_name)
 
 
 def _pins(asked: Request) -> Pins:
@@ -193,9 +227,8 @@ def _check_types(group: FeatureGroup, stored: Schema) -> None:
 
 
 def _last_load(parts: Parts, group: str) -> Run | None:
-    """The newest run that loaded a version of a group online."""
-    loads = (run for run in parts.registry.runs(group) if run.version and run.details.get("online_rows") is not None)
-    return next(loads, None)
+    """The newest run that loaded a version of a group online, if what it loaded is still there."""
+    return last_load(parts.registry, group)
 
 
 def _hashable(features: Any) -> Any:

@@ -38,7 +38,7 @@ def catalog(*views: gr.FeatureView) -> Catalog:
 
 def names(known: Catalog, features: Any, *, labels: bool = False, full: bool = False) -> list[str]:
     bound = bind(known, resolve(known, features), {}, labels=labels, full_feature_names=full)
-    return [feature.name for feature in bound]
+    return list(bound.columns)
 
 
 class TestLabels:
