@@ -12,7 +12,8 @@ from grange.definitions.diff import DefinitionChange, compare, describe
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.feature_view import FeatureView
 from grange.definitions.serialize import OPTIONAL, Data, Definition, fingerprint, to_data
-from grange.definitions.sources import FileSource, PushSource
+from grange.definitions.sources import DerivedSource, FileSource, PushSource
+from grange.definitions.versioning import VersionForecast
 from grange.deriving.conditions import conditions
 from grange.errors import (
     ConflictError,
@@ -25,6 +26,7 @@ from grange.errors import (
     closest_names,
 )
 from grange.frames import Rows
+from grange.lineage import Impact, impact_lines
 from grange.plan.bind import check_defaults, check_view
 from grange.plan.materialize import sample_rows
 from grange.plan.nodes import Input, Limit, Node, Scan
@@ -33,7 +35,10 @@ from grange.quality.leaks import Leak, LeakPolicy, check_definitions, raise_or_r
 from grange.types import DataType, Schema
 from grange.types.names import EVENT_TIME
 from grange.types.schema import Column
+from grange.verbs.derive import children_of, derived_schema, forget_parents, in_order
+from grange.verbs.lineage import change_impact
 from grange.verbs.parts import SOURCE, Parts, catalog_of, record_kind
+from grange.verbs.versions import dataset_pins, forecasts, refuse_if_pinned
 
 SAMPLE_ROWS = 10_000
 """How many raw rows schema inference looks at where a format carries no types."""
@@ -53,6 +58,10 @@ class ApplyPlan:
     """Applied names that the given definitions do not mention; they stay unless pruned."""
     leaks: tuple[Leak, ...] = ()
     """Leaks of the feature views that are given or changed, by themselves or by a group that they take from."""
+    versions: tuple[VersionForecast, ...] = ()
+    """What the next materialize of each created or changed feature group makes of its version, and why (VER-1)."""
+    impact: tuple[Impact, ...] = ()
+    """What the changes mean for what is made of what changes, the worst first."""
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -60,7 +69,7 @@ class ApplyPlan:
     def __str__(self) -> str:
         if not self.changes:
             return f"nothing to change, revision {self.revision}"
-        return "\n".join(str(change) for change in self.changes)
+        return "\n".join([*map(str, self.changes), *impact_lines(self.impact)])
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -69,6 +78,8 @@ class ApplyPlan:
             "changes": [change.to_dict() for change in self.changes],
             "kept": list(self.kept),
             "leaks": [leak.to_dict() for leak in self.leaks],
+            "versions": [forecast.to_dict() for forecast in self.versions],
+            "impact": [item.to_dict() for item in self.impact],
         }
 
 
@@ -79,6 +90,8 @@ class _Prepared:
     changes: tuple[Change, ...]
     kept: tuple[str, ...]
     leaks: tuple[Leak, ...]
+    versions: tuple[VersionForecast, ...]
+    impact: tuple[Impact, ...]
 
 
 def plan(parts: Parts, definitions: Sequence[Definition], *, prune: bool, policy: LeakPolicy) -> ApplyPlan:
@@ -88,10 +101,13 @@ def plan(parts: Parts, definitions: Sequence[Definition], *, prune: bool, policy
         DefinitionError and its kin: the definitions contradict themselves, each other or what is applied.
         SourceError, SchemaError: a schema is to be inferred and its source cannot be read.
         LeakError: a leak that the policy makes an error.
+        InUseError: a group is to be pruned, and training datasets were made of a version of it; or a view of which
+            training datasets are kept.
     """
     state = parts.registry.state()
     done = _prepare(parts, definitions, state, prune, policy)
-    return ApplyPlan(tuple(_describe(change, state) for change in done.changes), state.revision, done.kept, done.leaks)
+    described = tuple(_describe(change, state) for change in done.changes)
+    return ApplyPlan(described, state.revision, done.kept, done.leaks, done.versions, done.impact)
 
 
 def apply(
@@ -117,7 +133,7 @@ def apply(
             continue
         parts.remember(definitions)
         _remove_stored(parts, done.changes, state)
-        return ApplyPlan(described, revision, done.kept, done.leaks)
+        return ApplyPlan(described, revision, done.kept, done.leaks, done.versions, done.impact)
     parts.remember(definitions)
     return ApplyPlan((), state.revision, done.kept, done.leaks)
 
@@ -140,6 +156,7 @@ def remove_rows(parts: Parts, group: FeatureGroup) -> None:
     for space in sorted(spaces):
         parts.online.drop(space, group.name)
     parts.offline.delete(group.name)
+    forget_parents(parts, group.name)
 
 
 def remove(parts: Parts, kind: Kind, name: str, *, now: dt.datetime) -> int:
@@ -159,25 +176,22 @@ def _prepare(
 ) -> _Prepared:
     given = Catalog.of(definitions)
     records = {(record.kind, record.name): record for record in state.records}
-    resolved: dict[str, FeatureGroup] = {}
-    declared: dict[str, str] = {}
-    for group in given.groups.values():
-        declared[group.name] = _declared(group)
-        resolved[group.name] = _resolve(parts, group, declared[group.name], records.get(("feature_group", group.name)))
-        _check_group(resolved[group.name])
-    given = Catalog(given.entities, resolved, given.views)
     replaced = {("feature_group", name) for name in given.groups} | {("feature_view", name) for name in given.views}
     replaced |= {("entity", name) for name in given.entities}
+    replaced |= {("transformation", name) for name in given.transformations}
     # what is replaced need not be readable: applying a definition again is how an unreadable one is mended
     others = tuple(record for record in state.records if (record.kind, record.name) not in replaced)
     applied = catalog_of(RegistryState(state.revision, others), {})
+    resolved, declared = _resolved(parts, given, applied, records)
+    given = Catalog(given.entities, resolved, given.views, given.transformations)
     absent = _absent(given, applied)
     after = given if prune else applied.merged(given)
     _check_together(after)
     for group in given.groups.values():
         _check_pushed(parts, group)
     changes: list[Change] = []
-    everything: list[Definition] = [*given.entities.values(), *given.groups.values(), *given.views.values()]
+    everything: list[Definition] = [*given.entities.values(), *given.transformations.values()]
+    everything += [*given.groups.values(), *given.views.values()]
     for definition in everything:
         data = to_data(definition)
         kind = record_kind(definition)
@@ -191,10 +205,40 @@ def _prepare(
             changes.append(Change("update", record.kind, record.name, record))
     changed = {*given.views, *(change.name for change in changes if change.kind != "entity")}
     leaks = raise_or_return(check_definitions(after, _affected(after, changed)), policy)
+    rebuilt = {change.name for change in changes if change.kind == "feature_group"}
+    versions = forecasts(parts, (group for name, group in resolved.items() if name in rebuilt))
     if prune:
+        from grange.verbs.training.keeping import refuse_if_kept  # which loads what computes training datasets
+
+        for kind, name in absent:
+            if kind == "feature_group":
+                refuse_if_pinned(dataset_pins(parts, name), what=f"a version of feature group {name!r}")
+            if kind == "feature_view":
+                refuse_if_kept(parts, applied, name)
         changes += [Change("delete", kind, name, None) for kind, name in absent]
-        return _Prepared(tuple(changes), (), leaks)
-    return _Prepared(tuple(changes), tuple(name for _, name in absent), leaks)
+        return _Prepared(tuple(changes), (), leaks, versions, change_impact(parts, state, changes, after))
+    kept = tuple(name for _, name in absent)
+    return _Prepared(tuple(changes), kept, leaks, versions, change_impact(parts, state, changes, after))
+
+
+def _resolved(
+    parts: Parts, given: Catalog, applied: Catalog, records: Mapping[tuple[Kind, str], Record]
+) -> tuple[dict[str, FeatureGroup], dict[str, str]]:
+    """The given groups with their schemas fixed, parents before what is derived of them; and by group the hash of what
+    decides its schema."""
+    resolved: dict[str, FeatureGroup] = {}
+    declared: dict[str, str] = {}
+    for name in in_order(applied.merged(given), given.groups):
+        group = given.groups[name]
+        raw = None
+        if isinstance(group.source, DerivedSource):
+            known = Catalog({**applied.entities, **given.entities}, {**applied.groups, **resolved}, {})
+            raw = derived_schema(known, group)
+        declared[name] = _declared(group, raw)
+        resolved[name] = _resolve(parts, group, declared[name], records.get(("feature_group", name)), raw)
+        _check_group(resolved[name])
+    # in the order in which they were given
+    return {name: resolved[name] for name in given.groups}, declared
 
 
 def _affected(catalog: Catalog, changed: set[str]) -> list[str]:
@@ -217,6 +261,7 @@ def _sources(catalog: Catalog, view: FeatureView) -> Iterator[str]:
 def _absent(given: Catalog, applied: Catalog) -> list[tuple[Kind, str]]:
     absent: list[tuple[Kind, str]] = [("feature_view", name) for name in applied.views if name not in given.views]
     absent += [("feature_group", name) for name in applied.groups if name not in given.groups]
+    absent += [("transformation", name) for name in applied.transformations if name not in given.transformations]
     absent += [("entity", name) for name in applied.entities if name not in given.entities]
     return absent
 
@@ -238,17 +283,21 @@ def _shown(data: Data) -> Data:
     return {key: value for key, value in data.items() if key != _DECLARED}
 
 
-def _declared(group: FeatureGroup) -> str:
+def _declared(group: FeatureGroup, raw: Schema | None) -> str:
     """Hash of what decides the schema of a group's rows: as long as it is the same, the schema stays as it was fixed.
 
     Aggregations are not among it: they are features of the rows, whatever those are.
     """
     data = to_data(group)
-    return fingerprint({key: data[key] for key in ("entities", "source", "transform", "schema")})
+    deciding = {key: data[key] for key in ("entities", "source", "transform", "schema")}
+    return fingerprint(deciding if raw is None else deciding | {"raw": raw.to_list()})
 
 
-def _resolve(parts: Parts, group: FeatureGroup, declared: str, known: Record | None) -> FeatureGroup:
-    """The group with its schema fixed: as it was applied, or else inferred now."""
+def _resolve(
+    parts: Parts, group: FeatureGroup, declared: str, known: Record | None, raw_schema: Schema | None
+) -> FeatureGroup:
+    """The group with its schema fixed: as it was applied, or else inferred now; from the raw schema, where one is
+    given, as that of a derived group follows from its parents."""
     if known is not None and known.definition.get(_DECLARED) == declared:
         applied = catalog_of(RegistryState(0, (known,)), {}).groups[group.name]
         changes: dict[str, Any] = {"schema": applied.schema}
@@ -257,7 +306,7 @@ def _resolve(parts: Parts, group: FeatureGroup, declared: str, known: Record | N
         return group.with_(**changes)
     wanted = _declared_columns(group)
     try:
-        raw, inputs = _raw_for_inference(parts, group)
+        raw, inputs = _raw_for_inference(parts, group, raw_schema)
         group = _fix_raw_types(parts, group, raw, inputs)
         if isinstance(raw, Scan) and isinstance(group.source, FileSource):
             raw = replace(raw, schema=group.source.schema)
@@ -269,12 +318,14 @@ def _resolve(parts: Parts, group: FeatureGroup, declared: str, known: Record | N
     return group.with_(schema=_merge(group, found, wanted))
 
 
-def _raw_for_inference(parts: Parts, group: FeatureGroup) -> tuple[Node, dict[str, Rows]]:
-    raw, inputs = parts.raw_rows(group)
-    if isinstance(group.source, PushSource) and group.source.schema:
+def _raw_for_inference(parts: Parts, group: FeatureGroup, schema: Schema | None) -> tuple[Node, dict[str, Rows]]:
+    if isinstance(group.source, PushSource):
+        schema = group.source.schema or schema
+    if schema:
         from grange.types.arrow import empty
 
-        return Input(SOURCE), {SOURCE: Rows(arrow=empty(group.source.schema))}
+        return Input(SOURCE), {SOURCE: Rows(arrow=empty(schema))}
+    raw, inputs = parts.raw_rows(group)
     assert raw is not None, "a push source without a schema has a batch source"
     return raw, inputs
 
@@ -476,9 +527,32 @@ def _check_together(after: Catalog) -> None:
                         found=f"{other[0]} in {other[1]!r}, {family} in {group.name!r}",
                         try_=f"declare it once: gr.Entity({entity.name!r}, join_keys={{{key!r}: '...'}})",
                     )
+    _check_transformations(after)
     after.check()
     for view in after.views.values():
         check_view(after, view)
+
+
+def _check_transformations(after: Catalog) -> None:
+    """Check that a transformation is the same wherever it is part of something.
+
+    Raises:
+        DefinitionError: it is not; names what must be applied together.
+    """
+    users: dict[str, list[str]] = {}
+    owners: list[FeatureGroup | FeatureView] = [*after.groups.values(), *after.views.values()]
+    for owner in owners:
+        steps = owner.on_demand if isinstance(owner, FeatureGroup) else (*owner.on_demand, *owner.transformations)
+        for own in (step.transformation for step in steps if step.transformation is not None):
+            now = after.transformations.get(own.name, own)
+            if fingerprint(to_data(now)) != fingerprint(to_data(own)):
+                users.setdefault(own.name, []).append(owner.name)
+    for name, names in users.items():
+        named = ", ".join(map(repr, dict.fromkeys(names)))
+        raise DefinitionError(
+            f"transformation {name!r} is another one than {named} {'was' if len(names) == 1 else 'were'} applied with",
+            try_=f"apply {named} together with the changed transformation",
+        )
 
 
 def users_of(catalog: Catalog, group: str) -> tuple[str, ...]:
@@ -496,6 +570,13 @@ def refuse_if_used(catalog: Catalog, name: str) -> None:
     Raises:
         InUseError: names the views.
     """
+    children = children_of(catalog, name)
+    if children:
+        raise InUseError(
+            f"{name!r} is what feature group{'s' if len(children) > 1 else ''} {', '.join(map(repr, children))} "
+            f"{'are' if len(children) > 1 else 'is'} derived from",
+            try_=f"grange fg delete {children[0]}",
+        )
     users = users_of(catalog, name)
     if users:
         raise InUseError(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
+from contextlib import suppress
 
 from grange.definitions.catalog import Catalog
-from grange.definitions.feature_group import FeatureGroup
-from grange.errors import CorruptStoreError, InUseError, NotFoundError, UnknownVersionError, closest_names
-from grange.plan.nodes import Order
+from grange.definitions.transformations import Step
+from grange.errors import CorruptStoreError, InUseError, NotFoundError, RequestError, closest_names
 from grange.ports.registry import Run
 from grange.verbs.apply import refuse_if_used, remove, remove_rows, users_of
-from grange.verbs.materialize import load_online
+from grange.verbs.derive import children_of
 from grange.verbs.parts import Parts
+from grange.verbs.training.keeping import refuse_if_kept
+from grange.verbs.versions import dataset_pins, latest_version, pins_of, refuse_if_pinned, serve_latest
 
 
 def delete(
@@ -24,21 +27,20 @@ def delete(
 
     Raises:
         NotFoundError: nothing has this name, or the group has no such version.
-        InUseError: feature views still use it, and `cascade` was not asked for; or groups use the entity.
+        RequestError: a version of what has none; nothing was removed.
+        InUseError: feature views still use it, and `cascade` was not asked for; groups use the entity; training
+            datasets, or derived groups, pin the version, or a version of the group.
     """
+    if version is not None and name not in catalog.groups:
+        _refuse_version(catalog, name, version)
     if name in catalog.groups:
         if version is not None:
-            with parts.offline.lock(name, timeout=parts.lock_timeout):
-                was_latest = _latest(parts, name) in (None, version)
-                parts.offline.delete(name, version)
-                if was_latest:
-                    _serve_what_is_left(parts, catalog.groups[name], now)
-            return (f"version {version} of feature group {name}",)
+            return _delete_version(parts, catalog, name, version, cascade=cascade, now=now)
         return _delete_group(parts, catalog, name, cascade=cascade, now=now)
     if name in catalog.views:
         if not cascade:
             refuse_if_used(catalog, name)
-        return _delete_views(parts, catalog, name, cascade=cascade, now=now)
+        return _delete_views(parts, catalog, [name], now=now)
     if name in catalog.entities:
         users = [group.name for group in catalog.groups.values() if name in {e.name for e in group.entities}]
         if users:
@@ -48,44 +50,86 @@ def delete(
             )
         remove(parts, "entity", name, now=now)
         return (f"entity {name}",)
-    everything = [*catalog.groups, *catalog.views, *catalog.entities]
+    if name in catalog.transformations:
+        _refuse_used_transformation(catalog, name)
+        remove(parts, "transformation", name, now=now)
+        return (f"transformation {name}",)
+    everything = [*catalog.groups, *catalog.views, *catalog.entities, *catalog.transformations]
     raise NotFoundError(f"nothing is called {name!r}", closest=closest_names(name, everything), try_="grange fg list")
 
 
-def _latest(parts: Parts, name: str) -> str | None:
-    try:
-        return parts.offline.meta(name).version
-    except (UnknownVersionError, CorruptStoreError):
-        return None
+def _refuse_version(catalog: Catalog, name: str, version: str) -> None:
+    """Refuse a version of what has none: removing the whole instead would be a loss.
+
+    Raises:
+        RequestError: nothing was removed.
+    """
+    kinds = {"feature view": catalog.views, "entity": catalog.entities, "transformation": catalog.transformations}
+    for kind, known in kinds.items():
+        if name in known:
+            raise RequestError(
+                f"{kind} {name!r} has no versions", found=f"version {version}", try_=f"leave the version out: {name}"
+            )
 
 
-def _serve_what_is_left(parts: Parts, group: FeatureGroup, now: dt.datetime) -> None:
-    """Load online what is the latest now, so that both sides go on giving one answer (ONL-1)."""
-    if not group.online:
-        return
-    try:
-        snapshot = parts.offline.snapshot(group.name)
-    except UnknownVersionError:
-        parts.online.drop(group.key_space, group.name)
-        return
-    meta = snapshot.meta
-    stored = group.with_(schema=meta.schema)
-    needs = {column for item in group.aggregates() for column in item.columns}
-    if (meta.entity_keys, meta.event_time) != (group.join_keys, group.event_time) or needs - {*meta.schema.names}:
-        parts.online.drop(group.key_space, group.name)  # of another key, time or columns: not what this group serves
-        return
-    rows = parts.engine().run(Order(snapshot.rows, meta.event_time, meta.created_time), {})
-    loaded = load_online(parts, stored, rows, engine=None, now=now)
-    parts.record(Run(group.name, meta.version, "load", now, now, meta.row_count, {"online_rows": loaded}))
+def _refuse_used_transformation(catalog: Catalog, name: str) -> None:
+    """Refuse to remove a transformation that a group or view applies.
+
+    Raises:
+        InUseError: names them.
+    """
+    users = [f"feature group {group.name}" for group in catalog.groups.values() if _applies(group.on_demand, name)]
+    users += [
+        f"feature view {view.name}"
+        for view in catalog.views.values()
+        if _applies((*view.on_demand, *view.transformations), name)
+    ]
+    if users:
+        raise InUseError(f"transformation {name!r} is used by {', '.join(users)}")
+
+
+def _applies(steps: Iterable[Step], name: str) -> bool:
+    return any(step.transformation is not None and step.transformation.name == name for step in steps)
+
+
+def _delete_version(
+    parts: Parts, catalog: Catalog, name: str, version: str, *, cascade: bool, now: dt.datetime
+) -> tuple[str, ...]:
+    with parts.offline.lock(name, timeout=parts.lock_timeout):
+        with suppress(CorruptStoreError):  # one that cannot be read can be deleted
+            parts.offline.meta(name, version)
+        views = _unpinned(parts, catalog, name, version, cascade=cascade)
+        removed = _delete_views(parts, catalog, views, now=now)
+        was_latest = latest_version(parts, name) in (None, version)
+        parts.offline.delete(name, version)
+        served = serve_latest(parts, catalog.groups[name], now=now) if was_latest else None
+    if was_latest and catalog.groups[name].online:
+        loaded = Run(name, "", "load", now, now, 0, {"online_rows": None})
+        if served is not None:
+            loaded = Run(name, served.version, "load", now, now, served.rows, {"online_rows": served.online_rows})
+        parts.record(loaded)
+    return (*removed, f"version {version} of feature group {name}")
+
+
+def _unpinned(parts: Parts, catalog: Catalog, name: str, version: str, *, cascade: bool) -> tuple[str, ...]:
+    """The views to remove with a version.
+
+    Raises:
+        InUseError: something pins the version that is not to be removed.
+    """
+    pins = pins_of(parts, catalog, name, version)
+    removed = [pin for pin in pins if cascade and pin.kind == "feature_view"]
+    kept = [pin for pin in pins if pin not in removed]
+    refuse_if_pinned(kept, what=f"version {version} of feature group {name!r}")
+    return tuple(pin.name for pin in removed)
 
 
 def _delete_group(parts: Parts, catalog: Catalog, name: str, *, cascade: bool, now: dt.datetime) -> tuple[str, ...]:
-    if not cascade:
+    if not cascade or children_of(catalog, name):  # what is derived of it holds history of its own
         refuse_if_used(catalog, name)
+    refuse_if_pinned(dataset_pins(parts, name), what=f"a version of feature group {name!r}")
     group = catalog.groups[name]
-    removed: list[str] = []
-    for view in users_of(catalog, name):
-        removed += _delete_views(parts, catalog, view, cascade=True, now=now)
+    removed = _delete_views(parts, catalog, users_of(catalog, name), now=now)
     with parts.offline.lock(name, timeout=parts.lock_timeout):
         versions = parts.offline.versions(name)
         remove(parts, "feature_group", name, now=now)
@@ -94,10 +138,17 @@ def _delete_group(parts: Parts, catalog: Catalog, name: str, *, cascade: bool, n
     return (*removed, f"feature group {name}", *(f"version {version} of feature group {name}" for version in versions))
 
 
-def _delete_views(parts: Parts, catalog: Catalog, name: str, *, cascade: bool, now: dt.datetime) -> tuple[str, ...]:
-    removed: list[str] = []
-    if cascade:
-        for user in users_of(catalog, name):
-            removed += _delete_views(parts, catalog, user, cascade=True, now=now)
-    remove(parts, "feature_view", name, now=now)
-    return (*removed, f"feature view {name}")
+def _delete_views(parts: Parts, catalog: Catalog, names: Iterable[str], *, now: dt.datetime) -> tuple[str, ...]:
+    """Remove views, those that take from them first."""
+    doomed = tuple(dict.fromkeys(user for name in names for user in (*_users(catalog, name), name)))
+    for view in doomed:
+        refuse_if_kept(parts, catalog, view)
+    for view in doomed:
+        remove(parts, "feature_view", view, now=now)
+    return tuple(f"feature view {view}" for view in doomed)
+
+
+def _users(catalog: Catalog, view: str) -> list[str]:
+    """The views that take from a view, directly or through others, the outermost first."""
+    direct = users_of(catalog, view)
+    return [*(outer for user in direct for outer in _users(catalog, user)), *direct]

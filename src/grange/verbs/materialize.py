@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, assert_never
 
+from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
-from grange.definitions.sources import PushSource
+from grange.definitions.sources import DerivedSource, PushSource
+from grange.definitions.transforms import PythonTransform, SqlTransform
 from grange.definitions.versioning import config_hash, schema_hash
 from grange.errors import (
+    ColumnTypeError,
     CorruptStoreError,
     ExpectationError,
+    GrangeError,
+    NameCollisionError,
     RequestError,
+    SchemaError,
     SourceError,
     StoreUnavailableError,
+    UnknownFeatureError,
     UnknownVersionError,
 )
 from grange.frames import Rows
 from grange.plan.materialize import STORED, plan_latest, plan_materialize
-from grange.plan.nodes import Plan
+from grange.plan.nodes import Input, Node, Plan
 from grange.ports.offline import NO_FEATURES, PUSHED_FROM, VersionMeta
 from grange.ports.registry import Run
 from grange.quality.expectations import Outcome, evaluate
 from grange.serving.layouts import layout_of
 from grange.serving.load import batches
 from grange.types.durations import to_micros as to_length
-from grange.types.names import SEQUENCE
+from grange.types.names import SEQUENCE, parse_version
 from grange.types.time import to_micros
-from grange.verbs.parts import Parts
+from grange.verbs.derive import Pins, mark_checked, stale_parents, with_children
+from grange.verbs.derived_rows import Span, derived_rows
+from grange.verbs.parts import SOURCE, Parts
 from grange.verbs.progress import Progress, Report
 from grange.verbs.windows import feature_rows, load_windows
 
@@ -104,6 +113,7 @@ def materialize(
         ConflictError: another process holds the group for longer than the lock timeout.
         StorageFullError: nothing of that group changed.
     """
+    _check_version(request.version)
     if request.version is not None and len(groups) != 1:
         raise RequestError("a version is asked for one feature group at a time", found=f"{len(groups)} groups")
     if request.start is not None and request.end is not None and request.start >= request.end:
@@ -120,9 +130,94 @@ def materialize(
     return tuple(done)
 
 
-def plan_of(parts: Parts, group: FeatureGroup, request: MaterializeRequest) -> tuple[Plan, dict[str, Rows]]:
-    """The plan of materializing a group now, and the rows to hand in."""
-    raw, inputs = parts.raw_rows(group)
+def materialize_children(
+    parts: Parts,
+    catalog: Catalog,
+    done: Sequence[Materialized],
+    request: MaterializeRequest,
+    *,
+    current: Current,
+    now: dt.datetime,
+    report: Report,
+) -> tuple[Materialized, ...]:
+    """Materialize what is derived of groups that were, whole and where it is stale, parents first.
+
+    One that fails keeps no other back; its error is raised once the others are done.
+
+    Raises:
+        GrangeError: the first that a derived group met. Its details say what is `done` and what `failed`.
+    """
+    whole = replace(request, start=None, end=None, version=None)
+    groups = tuple(item.group for item in done)
+    made: list[Materialized] = []
+    errors: dict[str, GrangeError] = {}
+    for name in with_children(catalog, groups):
+        if name in groups or not any(stale_parents(parts, catalog.group(name))):
+            continue
+        try:
+            made += materialize(parts, [name], whole, current=current, now=now, report=report)
+        except GrangeError as error:
+            errors[name] = error
+    if errors:
+        raise _of_children(errors, [f"{item.group}@{item.version}" for item in (*done, *made)])
+    return tuple(made)
+
+
+def _of_children(errors: Mapping[str, GrangeError], done: Sequence[str]) -> GrangeError:
+    """The first error of derived groups, with what is done in spite of it."""
+    name, first = next(iter(errors.items()))
+    first.details |= {"done": list(done), "failed": list(errors)}
+    first.try_ = f"{', '.join(done)} done; {first.try_ or f'mend {name!r}'}; then: grange materialize {name}"
+    return first
+
+
+def _check_version(version: object) -> None:
+    """Refuse a version that is none before anything is computed.
+
+    Raises:
+        RequestError: it is not MAJOR.MINOR.PATCH.
+    """
+    if version is not None and (not isinstance(version, str) or parse_version(version) is None):
+        raise RequestError(f"version {version!r} is not MAJOR.MINOR.PATCH", try_="for example 1.0.0")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Raw:
+    """A group's raw rows, and what they were made of."""
+
+    node: Node | None
+    """None when it has only pushed rows."""
+    inputs: dict[str, Rows]
+    """What is handed in to the engine."""
+    pins: Pins = ()
+    """What was read of the parents of a derived group."""
+
+    @property
+    def parents(self) -> tuple[tuple[str, str], ...]:
+        """(feature group, version) of what a derived group is made of."""
+        return tuple(dict.fromkeys((group, version) for group, version, _ in self.pins))
+
+
+def raw_node(parts: Parts, group: FeatureGroup) -> Node | None:
+    """The node of a group's raw rows, without making any: those of a derived group are handed in."""
+    return Input(group.source.name) if isinstance(group.source, DerivedSource) else parts.raw_rows(group)[0]
+
+
+def raw_of(parts: Parts, group: FeatureGroup, request: MaterializeRequest, *, now: dt.datetime) -> Raw:
+    """A group's raw rows: from its source, or joined from its parents.
+
+    Raises:
+        SourceError: there is nothing to read.
+    """
+    if not isinstance(group.source, DerivedSource):
+        return Raw(*parts.raw_rows(group))
+    span = Span(request.start, request.end, request.engine, now)
+    rows, pins = derived_rows(parts, parts.catalog(), group, span)
+    return Raw(Input(SOURCE), {SOURCE: rows}, pins)
+
+
+def plan_of(parts: Parts, group: FeatureGroup, request: MaterializeRequest, raw: Node | None) -> Plan:
+    """The plan of materializing a group now from its raw rows."""
     pushed = parts.offline.pushed(group.name)
     if raw is None and pushed is None:
         raise SourceError(
@@ -133,7 +228,7 @@ def plan_of(parts: Parts, group: FeatureGroup, request: MaterializeRequest) -> t
     # a range builds on the latest version, so that one must be readable; rebuilding everything does not need it
     latest = _readable_latest(parts, group) if ranged else None
     previous = parts.offline.snapshot(group.name, latest.version).rows if latest else None
-    plan = plan_materialize(
+    return plan_materialize(
         group,
         raw,
         previous=previous,
@@ -145,7 +240,6 @@ def plan_of(parts: Parts, group: FeatureGroup, request: MaterializeRequest) -> t
         offline=parts.offline_name,
         online=parts.online_name if _loads_online(group, request) else None,
     )
-    return plan, inputs
 
 
 def _feature_rows(
@@ -205,8 +299,23 @@ def draft_of(group: FeatureGroup, *, source: str) -> VersionMeta:
         retracted=group.retracted,
         interval=None if group.interval is None else to_length(group.interval),
         ttl=None if group.ttl is None or not aggregates else to_length(group.ttl),
+        fill_gaps=group.fill_gaps,
+        code=code_of(group),
     )
     return draft.with_(schema_hash=schema_hash(draft.outputs))
+
+
+def code_of(group: FeatureGroup) -> str:
+    """A group's transform as it was written; empty when it has none, or one that was defined at a prompt."""
+    match group.transform:
+        case None:
+            return ""
+        case PythonTransform():
+            return group.transform.source_text
+        case SqlTransform():
+            return group.transform.query
+        case _:
+            assert_never(group.transform)
 
 
 def check(group: FeatureGroup, rows: Rows) -> Outcome:
@@ -229,9 +338,11 @@ def _materialize(
     parts: Parts, group: FeatureGroup, request: MaterializeRequest, now: dt.datetime, tell: Any
 ) -> Materialized:
     began = time.perf_counter()
+    if request.version is not None:  # refused before the work, not after
+        parts.offline.forecast(draft_of(group, source=group.source.name).with_(version=request.version))
+    request, widened = _whole_if_stale(parts, group, request)
     tell("read", None)
-    plan, inputs = plan_of(parts, group, request)
-    rows = parts.engine(request.engine).run(plan.root, inputs)
+    raw, rows = _computed(parts, group, request, now)
     before = _latest(parts, group)
     _refuse_to_empty(parts, group, rows, before, request)
     tell("check", len(rows))
@@ -244,9 +355,10 @@ def _materialize(
             try_="check the source and the expectations; what was stored stays as it is",
         )
     tell("write", len(kept))
-    draft = _filled(parts, group, kept, outcome).with_(version=request.version or "")
+    draft = _filled(parts, group, kept, outcome).with_(version=request.version or "", parents=raw.parents)
+    known = parts.offline.versions(group.name)
     meta = parts.offline.publish(draft, kept, now=now, feature_rows=_feature_rows(parts, group, kept, request))
-    new = before is None or before.version != meta.version
+    new = meta.version not in known  # after a rollback, identical rows make a version that is there the latest again
     dropped = len(outcome.quarantine)
     if new and dropped:  # the same rows again would be the same quarantine again
         parts.offline.quarantine(group.name, outcome.quarantine, now=now)
@@ -256,12 +368,50 @@ def _materialize(
         online_rows = _load_published(parts, group, kept, meta, request, now)
     tell("done", meta.row_count)
     seconds = time.perf_counter() - began
-    result = Materialized(
-        group.name, meta.version, meta.row_count, new, online_rows, dropped, warnings_of(outcome), seconds
-    )
+    warnings = (*widened, *warnings_of(outcome), *mark_checked(parts, group, meta.version, raw.pins, now=now))
+    result = Materialized(group.name, meta.version, meta.row_count, new, online_rows, dropped, warnings, seconds)
     ended = now + dt.timedelta(seconds=seconds)
-    run = Run(group.name, meta.version, "materialize", now, ended, meta.row_count, result.to_dict())
+    run = Run(group.name, meta.version, "materialize", now, ended, meta.row_count, result.to_dict() | _made_of(raw))
     return replace(result, warnings=(*result.warnings, *parts.record(run)))
+
+
+def _computed(parts: Parts, group: FeatureGroup, request: MaterializeRequest, now: dt.datetime) -> tuple[Raw, Rows]:
+    """A group's raw rows, and the rows of its next version.
+
+    Raises:
+        SchemaError, ColumnTypeError, UnknownFeatureError, NameCollisionError: of a derived group, its parents may have
+            changed since it was applied.
+    """
+    try:
+        raw = raw_of(parts, group, request, now=now)
+        return raw, parts.engine(request.engine).run(plan_of(parts, group, request, raw.node).root, raw.inputs)
+    except (SchemaError, ColumnTypeError, UnknownFeatureError, NameCollisionError) as error:
+        if isinstance(group.source, DerivedSource):
+            error.details["parents"] = list(group.source.parents)
+            again = f"where a parent of {group.name!r} changed since it was applied, apply it again: grange apply"
+            error.try_ = f"{error.try_}; {again}" if error.try_ else again
+        raise
+
+
+def _whole_if_stale(
+    parts: Parts, group: FeatureGroup, request: MaterializeRequest
+) -> tuple[MaterializeRequest, tuple[str, ...]]:
+    """The request without its range where a derived group's parents changed: rows outside it would be those of other
+    parents than the version says."""
+    if not isinstance(group.source, DerivedSource) or not _is_ranged(request):
+        return request, ()
+    changed = [f"{parent} ({seen or 'nothing'} -> {there})" for parent, seen, there in stale_parents(parts, group)]
+    if not changed:
+        return request, ()
+    told = f"feature group {group.name!r} was made whole, not only the range: parents changed: {', '.join(changed)}"
+    return replace(request, start=None, end=None), (told,)
+
+
+def _made_of(raw: Raw) -> dict[str, Any]:
+    """What a run says of the parents of a derived group: how far pushed rows were read, too."""
+    if not raw.pins:
+        return {}
+    return {"parents": [{"group": group, "version": at, "pushed_until": until} for group, at, until in raw.pins]}
 
 
 def _load_published(

@@ -11,10 +11,19 @@ from typing import Any, Final
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.sources import raw_schema
-from grange.errors import RequestError, StoreUnavailableError, UnknownFeatureGroupError, closest_names
+from grange.errors import (
+    ColumnTypeError,
+    CorruptStoreError,
+    RequestError,
+    SchemaError,
+    StoreUnavailableError,
+    UnknownFeatureGroupError,
+    UnknownVersionError,
+    closest_names,
+)
 from grange.frames import Rows
 from grange.plan.materialize import feature_rows
-from grange.plan.nodes import Between, Input
+from grange.plan.nodes import Align, Between, Input
 from grange.ports.registry import Run
 from grange.quality.expectations import Outcome
 from grange.serving.layouts import layout_of
@@ -110,7 +119,8 @@ def push(
 
     Of groups with aggregations, rows that are no events go to quarantine with their reason (`grange.verbs.poison`).
 
-    Nothing is written anywhere unless the rows fit every group and every group could be locked.
+    Nothing is written anywhere unless the rows fit every group and can lie beside what is stored of it, and every
+    group could be locked.
 
     Raises:
         TransformError, SchemaError, ColumnTypeError, ExpectationError, ConflictError: nothing was written.
@@ -122,6 +132,8 @@ def push(
         for group in sorted(groups):  # always in the same order, so that two pushes cannot wait for each other
             locks.enter_context(parts.offline.lock(group, timeout=parts.lock_timeout))
         prepared = [_prepare(parts, current(group), pushed, now) for group in groups]
+        for item in prepared:
+            refuse_unreadable(parts, item.group)
         for item in prepared:
             for rows in item.aside:
                 parts.offline.quarantine(item.group.name, rows, now=now)
@@ -157,6 +169,70 @@ def push(
         sum(len(rows) for item in prepared for rows in item.aside),
         tuple(warnings),
     )
+
+
+def refuse_unreadable(parts: Parts, group: FeatureGroup) -> None:
+    """Refuse rows beside which a group's history could not be read, or would be of another kind than what is online:
+    its definition changed since it was materialized, or it was rolled back to before a change.
+
+    Damage of what is stored is no reason to refuse rows: reading tells it, and the next version has them.
+
+    Raises:
+        SchemaError: history has another entity key, other times, or aggregations where the definition has none, or
+            the reverse.
+        ColumnTypeError: history has values that do not fit the type that a column is defined to have.
+    """
+    try:
+        if _lie_as_the_last_did(parts, group):
+            return
+        snapshot = parts.offline.snapshot(group.name)
+    except (UnknownVersionError, CorruptStoreError):
+        return
+    meta, again = snapshot.meta, f"materialize first: grange materialize {group.name}"
+    compared: dict[str, tuple[object, object]] = {
+        "another entity key": (meta.entity_keys, group.join_keys),
+        "another event time": (meta.event_time, group.event_time),
+        "another created time": (meta.created_time, group.created_time),
+        "aggregations or none, other": (bool(meta.aggregates), bool(group.aggregations)),
+    }
+    for what, (stored, defined) in compared.items():
+        if stored != defined:
+            raise SchemaError(
+                f"feature group {group.name!r}: rows cannot be pushed: its definition has {what} than its history",
+                found=f"{stored} stored, {defined} defined",
+                try_=again,
+            )
+    types = {column.name: column for column in (*meta.schema, *group.schema)}
+    if all(types[column.name].dtype == column.dtype for column in meta.schema):
+        return
+    try:
+        parts.engine().run(Align(snapshot.rows, Schema(tuple(types.values())), group.name), {})
+    except ColumnTypeError as error:
+        raise ColumnTypeError(
+            f"feature group {group.name!r}: rows cannot be pushed: its history does not fit the types that it is "
+            "defined to have",
+            found=error.message,
+            try_=again,
+        ) from error
+
+
+def _lie_as_the_last_did(parts: Parts, group: FeatureGroup) -> bool:
+    """Whether rows have the key, times and columns of the last that were stored: then history is read as before. So
+    that pushing does not look at every push there was."""
+    newest = parts.offline.newest_push(group.name)
+    try:
+        latest = parts.offline.meta(group.name)
+    except UnknownVersionError:
+        if newest is None:
+            return True
+        latest = newest
+    if newest is None or newest.pushed_through <= latest.pushed_through:
+        newest = latest
+    kind = (group.join_keys, group.event_time, group.created_time, bool(group.aggregations))
+    return all(
+        (meta.entity_keys, meta.event_time, meta.created_time, bool(meta.aggregates)) == kind
+        for meta in (latest, newest)
+    ) and all(newest.schema.get(column.name) == column.dtype for column in group.schema)
 
 
 @dataclass(frozen=True, slots=True)

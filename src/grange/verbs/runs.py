@@ -1,0 +1,64 @@
+"""Runs of what is applied: those of a group that was deleted are not those of a later one of its name."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from grange.ports.registry import Definitions, Revision, Run
+
+_NEVER: Final = dt.datetime.min.replace(tzinfo=dt.UTC)
+_FEW: Final = 100
+_ALL: Final = (1 << 31) - 1
+
+
+def runs_of(registry: Definitions, group: str | None = None, *, limit: int) -> tuple[Run, ...]:
+    """The newest runs of the groups that are applied, newest first, as far as they began after their group was
+    created.
+
+    Args:
+        registry: what knows runs and revisions.
+        group: of one group only.
+        limit: how many of the newest runs are looked at.
+    """
+    runs = registry.runs(group, limit=limit)
+    created = _created(registry, {run.group for run in runs})
+    return tuple(run for run in runs if run.started_at >= created.get(run.group, _NEVER))
+
+
+def last_load(registry: Definitions, group: str) -> Run | None:
+    """The newest run that loaded a version of a group online; None where there is none, or where what it loaded was
+    taken away since, because nothing that was left of the group could be served."""
+    for limit in (_FEW, _ALL):  # a group may have been pushed to a thousand times since
+        for run in runs_of(registry, group, limit=limit):
+            if run.version and run.details.get("online_rows") is not None:
+                return run
+            if takes_away(run):
+                return None
+    return None
+
+
+def takes_away(run: Run) -> bool:
+    """Whether a run left nothing of a group online."""
+    return run.verb in ("rollback", "load") and run.details.get("online_rows") is None
+
+
+def _created(registry: Definitions, groups: set[str]) -> Mapping[str, dt.datetime]:
+    """By group, when it was created last."""
+    if not groups:
+        return {}
+    recent = registry.revisions(limit=_FEW)
+    created = _creations(recent)
+    if len(recent) == _FEW and not groups <= created.keys():
+        created = _creations(registry.revisions(limit=_ALL))
+    return created
+
+
+def _creations(newest_first: Iterable[Revision]) -> dict[str, dt.datetime]:
+    found: dict[str, dt.datetime] = {}
+    for revision in newest_first:
+        for action, kind, name in revision.changes:
+            if (action, kind) == ("create", "feature_group"):
+                found.setdefault(name, revision.at)
+    return found
