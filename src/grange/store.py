@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,24 +14,43 @@ from typing import TYPE_CHECKING, Any, Self
 from grange.config import Config, StoreConfig
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
+from grange.definitions.feature_view import FeatureView
 from grange.definitions.serialize import Definition
+from grange.definitions.values import freeze_tags
 from grange.errors import LeakWarning, RequestError, SourceError
 from grange.ports.plugins import Port, create
 from grange.project import load_definitions
 from grange.types.time import Moment, to_micros, to_utc
 from grange.verbs.parts import Parts, catalog_of
 from grange.verbs.progress import Report, silent
+from grange.verbs.usage import Usage, uses_of
 
 if TYPE_CHECKING:
+    from grange.definitions.splits import Split
+    from grange.definitions.versioning import VersionForecast
     from grange.frames import Rows
-    from grange.ports.offline import Finding, VersionMeta
-    from grange.quality.leaks import LeakPolicy
-    from grange.quality.statistics import ColumnStatistics
+    from grange.lineage import Impact, Lineage
+    from grange.lineage.graph import Direction
+    from grange.ports.datasets import DatasetMeta
+    from grange.ports.offline import Finding, ManifestEntry, VersionMeta
+    from grange.ports.registry import UseCount
+    from grange.quality.leaks import Leak, LeakPolicy
+    from grange.quality.statistics import Comparison
+    from grange.serving.prepared import PreparedFeatures
     from grange.serving.reader import OnlineFeatures
     from grange.verbs.apply import ApplyPlan
+    from grange.verbs.diffs import VersionDiff
+    from grange.verbs.export.records import Export
     from grange.verbs.history import HistoricalFeatures
     from grange.verbs.materialize import Materialized
     from grange.verbs.push import Pushed
+    from grange.verbs.search import Keywords, SearchResults
+    from grange.verbs.similar import SimilarFeature
+    from grange.verbs.statistics import VersionStatistics
+    from grange.verbs.training.dataset import TrainingDataset
+    from grange.verbs.training.difference import DatasetDifference
+    from grange.verbs.training.reproduce import Reproduction
+    from grange.verbs.versions import Rollback
 
 REFRESH_SECONDS = 1.0
 """How old the definitions may be that a read uses; this process's own changes are seen at once."""
@@ -72,6 +91,8 @@ class FeatureStore:
             open_online=lambda: _open("online_stores", config.online, config.root),
             load_definitions=lambda: load_definitions(config, config.root) if _has_modules(config) else (),
             lock_timeout=config.lock_timeout.total_seconds(),
+            allow_stored_code=config.allow_stored_code,
+            catalog=lambda: self.catalog,
             offline_name=config.offline.type,
             online_name=config.online.type,
         )
@@ -80,6 +101,7 @@ class FeatureStore:
         self._catalog: Catalog | None = None
         self._readers: Any = None
         self._known_policy: LeakPolicy | None = None
+        self._usage = Usage(lambda uses: self._parts.registry.count_uses(uses, now=self._now()))
         if config.leak_errors or config.leak_ignore:
             _ = self._leak_policy  # codes that do not exist are refused at once
 
@@ -94,6 +116,7 @@ class FeatureStore:
             if known is None or self._parts.registry.revision() != self._revision:
                 known = self._reload()
             self._checked = moment
+            self._usage.write_when_due(moment)
         return known
 
     def plan(self, definitions: Iterable[Definition] | Definition | None = None, *, prune: bool = False) -> ApplyPlan:
@@ -122,6 +145,9 @@ class FeatureStore:
         done = apply.apply(
             self._parts, self._given(definitions), prune=prune, policy=self._leak_policy, now=self._now()
         )
+        for change in done.changes:
+            if (change.action, change.kind) == ("delete", "feature_group"):
+                self._forget_statistics(change.name)
         self._forget()
         return done
 
@@ -136,13 +162,18 @@ class FeatureStore:
         end: Moment | None = None,
         engine: str | None = None,
         online: bool | None = None,
+        downstream: bool = True,
         progress: Report = silent,
     ) -> tuple[Materialized, ...]:
         """Compute feature groups from their sources, publish each as a version, load the online store.
 
+        Parents come before what is derived of them, and derived groups that were materialized before are materialized
+        again, whole, when a parent has a new version or newer pushed rows. One of them that fails keeps no other back.
+
         Time:
             With `start` or `end`, source rows in `start <= event time < end` replace those of the latest version;
-            all others stay. A group without event time is computed whole: its rows lie in every range.
+            all others stay. A group without event time is computed whole: its rows lie in every range; so is a derived
+            group whose parents changed since its latest version, with a warning.
 
         Args:
             groups: names; all groups without.
@@ -151,21 +182,48 @@ class FeatureStore:
             end: exclusive.
             engine: which engine computes, instead of the configured one.
             online: whether the online store is loaded, instead of each group's own setting.
+            downstream: False leaves derived groups that are not named as they are.
             progress: is told each step.
 
         Raises:
             UnknownFeatureGroupError, SourceError, TransformError, ColumnTypeError, ExpectationError,
-            ConflictError, StorageFullError: the group is as it was; groups before it are done.
+            ConflictError, StorageFullError: the group is as it was; groups before it are done. Where it is derived of
+            groups that were named, `details["done"]` says what is, and `details["failed"]` which others failed too.
+            RequestError: a version that is none or not above the highest (VER-2), before anything is computed.
         """
         from grange.verbs import materialize
+        from grange.verbs.derive import in_order
 
         request = materialize.MaterializeRequest(_micros(start, "start"), _micros(end, "end"), engine, online, version)
-        chosen = self._group_names(groups)
-        return materialize.materialize(
-            self._parts, chosen, request, current=self._current, now=self._now(), report=progress
+        chosen = in_order(self.catalog, self._group_names(groups))
+        now = self._now()
+        done = materialize.materialize(self._parts, chosen, request, current=self._current, now=now, report=progress)
+        if not downstream:
+            return done
+        return done + materialize.materialize_children(
+            self._parts, self.catalog, done, request, current=self._current, now=now, report=progress
         )
 
-    def push(self, name: str, rows: Any) -> Pushed:
+    def plan_materialize(
+        self,
+        groups: str | FeatureGroup | Iterable[str | FeatureGroup] | None = None,
+        *,
+        version: str | None = None,
+    ) -> tuple[VersionForecast, ...]:
+        """What number `materialize` would give each group, and why, as far as that can be told without its rows.
+
+        Reads no source and changes nothing. Takes what `materialize` does.
+
+        Raises:
+            UnknownFeatureGroupError: no such group.
+            RequestError: a version that is none or not above the highest (VER-2), or one of several groups.
+        """
+        from grange.verbs.versions import forecasts
+
+        chosen = self._group_names(groups)
+        return forecasts(self._parts, (self.catalog.group(name) for name in chosen), version=version)
+
+    def push(self, name: str | FeatureGroup, rows: Any) -> Pushed:
         """Store rows at once: in history and in the online store.
 
         Args:
@@ -175,12 +233,16 @@ class FeatureStore:
 
         Raises:
             UnknownFeatureGroupError: neither a push source nor a feature group.
-            TransformError, SchemaError, ColumnTypeError, ExpectationError: nothing was written.
+            TransformError, SchemaError, ColumnTypeError, ExpectationError: nothing was written; also where the rows
+                cannot lie beside what is stored, after a change of the definition, until it is materialized.
+            RequestError: a version of a group: rows are pushed to the group.
             StoreUnavailableError: history has the rows, the online store was not reached.
         """
         from grange.verbs import push
+        from grange.verbs.names import unpinned
 
         self._refresh()
+        name = unpinned(name, what="pushed to")
         groups = push.targets(self.catalog, name)
         given = push.given(groups, rows, what=f"rows pushed to {name!r}")
         return push.push(self._parts, [group.name for group in groups], given, current=self._current, now=self._now())
@@ -196,13 +258,18 @@ class FeatureStore:
         as_known: bool = False,
         engine: str | None = None,
         full_feature_names: bool = False,
+        now: Moment | None = None,
+        training_dataset: int | None = None,
+        transform: bool = True,
     ) -> HistoricalFeatures:
         """The values that features had, point-in-time correct, beside the rows that are asked for.
 
         Shape:
-            One row per spine row, in its order, its columns untouched; then one column per feature (PIT-1).
+            One row per spine row, in its order, its columns untouched; then one column per feature (PIT-1). Inner
+            joins and the view's filter leave rows out.
         Time:
-            A row at `f` is visible at `t` when `f <= t` and, with a ttl, `t - f <= ttl` (PIT-2).
+            A row at `f` is visible at `t` when `f <= t` and, with a ttl, `t - f <= ttl` (PIT-2). A label that is known
+            some time after `t` is null until then.
 
         Args:
             features: a feature view or its name, or a list of `"group"`, `"group:feature"`,
@@ -215,16 +282,24 @@ class FeatureStore:
             as_known: hide rows that became known only after the spine's time (PIT-5).
             engine: which engine joins, instead of the configured one.
             full_feature_names: name features `group__feature`.
+            now: the moment at which labels are known or not; the clock's without.
+            training_dataset: of a view with transformations that learn: the number of its training dataset whose
+                learning prepares the features.
+            transform: False takes features as they are, before a view's transformations.
 
         Raises:
+            UnknownTrainingDatasetError: the view has none of this number.
+            RequestError: a view's transformations learn, and no training dataset is named.
             UnknownFeatureViewError, UnknownFeatureGroupError, UnknownFeatureError, UnknownVersionError,
             MissingColumnError, KeyTypeError, NameCollisionError, UnknownBackendError.
+            TransformError: an on-demand transformation fails, or its code is not here.
             LeakError: a leak that the settings make an error.
 
         Warns:
             LeakWarning: for each leak of severity `warning`; `leaks` of the result has the notices too.
         """
         from grange.verbs import history
+        from grange.verbs.training.preparing import preparation, prepared_history
 
         request = history.HistoryRequest(
             event_time,
@@ -234,12 +309,16 @@ class FeatureStore:
             engine,
             full_feature_names,
             self._leak_policy,
+            now=time.time_ns() // 1_000 if now is None else to_micros(now, what="now"),
         )
-        found = history.get_historical_features(self._parts, self.catalog, features, spine, request)
-        for leak in found.leaks:
-            if leak.severity == "warning":
-                warnings.warn(str(leak), LeakWarning, stacklevel=2)
-        return found
+        catalog = self.catalog
+        prepares = preparation(self._parts, catalog, features, training_dataset=training_dataset, transform=transform)
+        if prepares is not None and full_feature_names:
+            raise RequestError("features that are prepared for a model have the names that they were trained with")
+        found = history.get_historical_features(self._parts, catalog, features, spine, request)
+        _warn_of(found.leaks)
+        self._count_uses(catalog, features, "get_historical_features")
+        return found if prepares is None else prepared_history(found, prepares)
 
     def get_online_features(
         self,
@@ -248,7 +327,9 @@ class FeatureStore:
         *,
         now: Moment | None = None,
         full_feature_names: bool = False,
-    ) -> OnlineFeatures:
+        training_dataset: int | None = None,
+        transform: bool = True,
+    ) -> OnlineFeatures | PreparedFeatures:
         """The latest values of features: one vector per row, in order (ONL-4).
 
         Args:
@@ -256,9 +337,13 @@ class FeatureStore:
             rows: per vector, the entity key and the view's request columns: a list of dicts, or any frame.
             now: the time to read at; the clock's without.
             full_feature_names: name features `group__feature`.
+            training_dataset: of a view with transformations that learn: the number of its training dataset whose
+                learning prepares the vectors, as those were that the model was trained on.
+            transform: False takes features as they are, before a view's transformations.
 
         Raises:
             UnknownFeatureViewError, UnknownFeatureGroupError, UnknownFeatureError, UnknownVersionError.
+            UnknownTrainingDatasetError: the view has none of this number.
             UnsupportedError: a group that is not served online or was not loaded; a pinned version that is not the
                 one loaded.
             RequestError, NameCollisionError, MissingColumnError, KeyTypeError.
@@ -270,35 +355,516 @@ class FeatureStore:
             from grange.verbs.online import Readers
 
             readers = self._readers = Readers(self._parts, catalog)
-        reader = readers.get(features, full_feature_names=full_feature_names)
+        reader = readers.get(
+            features, full_feature_names=full_feature_names, training_dataset=training_dataset, transform=transform
+        )
         micros = time.time_ns() // 1_000 if now is None else to_micros(now, what="now")
-        found: OnlineFeatures = reader.read(rows, micros)
+        found: OnlineFeatures | PreparedFeatures = reader.read(rows, micros)
+        if not self._usage.count(reader):
+            self._usage.begin(reader, uses_of(catalog, features, "get_online_features", labels=False))
         return found
 
-    def delete(self, name: str, *, version: str | None = None, cascade: bool = False) -> tuple[str, ...]:
+    def delete(self, name: str | Definition, *, version: str | None = None, cascade: bool = False) -> tuple[str, ...]:
         """Remove a definition with everything stored of it, or one version of a group; returns what was removed.
 
         Args:
-            name: a feature group, feature view or entity.
+            name: a feature group, feature view or entity; `"group@1.0.0"` is that version.
             version: only this version of the group.
-            cascade: also remove the views that use it.
+            cascade: also remove the views that use it, or that pin the version. What training datasets were made of
+                stays (VER-4).
 
         Raises:
             NotFoundError: nothing has this name, or the group no such version.
-            InUseError: something still uses it.
+            RequestError: a version of what has none.
+            InUseError: something still uses it, or pins the version; it is named, and so is all that is made of it.
         """
         from grange.verbs.delete import delete
+        from grange.verbs.lineage import telling_users
+        from grange.verbs.names import pinned
 
         self._refresh()
-        removed = delete(self._parts, self.catalog, name, version=version, cascade=cascade, now=self._now())
+        name, version = pinned(name, version)
+        with telling_users(self._parts, self.catalog, name, version):
+            removed = delete(self._parts, self.catalog, name, version=version, cascade=cascade, now=self._now())
+        self._forget_statistics(name, version)
         self._forget()
         return removed
+
+    def plan_rollback(
+        self, group: str | FeatureGroup, version: str | None = None, *, previous: bool = False
+    ) -> Rollback:
+        """What `rollback` would do. Changes nothing. Takes and raises what it does."""
+        from grange.verbs.names import pinned
+        from grange.verbs.versions import plan_rollback
+
+        self._refresh()
+        group, version = pinned(group, version)
+        return plan_rollback(self._parts, self.catalog.group(group), version=version, previous=previous)
+
+    def rollback(self, group: str | FeatureGroup, version: str | None = None, *, previous: bool = False) -> Rollback:
+        """Make an older version of a group the latest, in history and online.
+
+        Later versions stay, and the next build is numbered above them all (VER-1). Rows that were pushed since the
+        version stay visible beside it.
+
+        Args:
+            group: the feature group; `"group@1.0.0"` names the version too.
+            version: the version to go back to.
+            previous: go back to the one below the latest instead.
+
+        Raises:
+            UnknownFeatureGroupError: no such group.
+            UnknownVersionError: no such version, or none below the latest.
+            RefusedError: it is the latest already.
+            RequestError: both a version and `previous`, or neither.
+            CorruptStoreError: its files are damaged; nothing changed.
+            ConflictError: another process holds the group for longer than the lock timeout.
+            StoreUnavailableError: history is rolled back, and the online store was not reached; the same call again
+                finishes.
+        """
+        from grange.verbs.names import pinned
+        from grange.verbs.versions import rollback
+
+        self._refresh()
+        group, version = pinned(group, version)
+        definition = self.catalog.group(group)
+        done = rollback(self._parts, definition, version=version, previous=previous, now=self._now())
+        self._forget()
+        return done
+
+    # training datasets
+
+    def create_training_dataset(
+        self,
+        view: str | FeatureView,
+        spine: Any = None,
+        *,
+        split: Split | Mapping[str, float] | str | None = None,
+        event_time: str | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        filter: str = "",
+        as_known: bool = False,
+        as_of: Moment | None = None,
+        write: bool = True,
+        format: str = "parquet",
+        statistics: bool = True,
+        engine: str | None = None,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+        progress: Report = silent,
+    ) -> TrainingDataset:
+        """Compute a training dataset of a feature view and keep it: immutable, numbered, in parts, with what it is
+        made of pinned (VER-4).
+
+        Rows whose labels are not known at `as_of`, that a filter or an inner join leaves out, or that fall into the
+        gap of a split, are not in it; `meta.left_out` counts them. The view's transformations learn from the split's
+        training part alone.
+
+        Args:
+            view: an applied feature view, or its name.
+            spine: as for `get_historical_features`; without one, the rows of the first group.
+            split: shares by part, `{"train": 0.8, "test": 0.2}` (random, by a hash of each row's identity), or
+                `gr.TimeSplit`, `gr.GroupedSplit`, `gr.StratifiedSplit`, `gr.KFold`; None is one part, `all`.
+            event_time: the spine's time column.
+            start: without a spine: from here on, inclusive.
+            end: without a spine: up to here, exclusive.
+            filter: one more SQL condition on the rows, besides the view's.
+            as_known: hide rows that became known only after the spine's time (PIT-5).
+            as_of: the moment at which labels are known or not; the clock's without.
+            write: False keeps what it is made of and no rows: they are in the returned dataset alone, and
+                `reproduce_training_dataset` computes them again.
+            format: `parquet`, `csv` or `arrow`.
+            statistics: keep statistics of features and labels, as they are before transformations.
+            engine: which engine joins.
+            description: for people.
+            tags: for finding it.
+            progress: is told each step.
+
+        Raises:
+            UnknownFeatureViewError and whatever `get_historical_features` raises.
+            DefinitionError: shares that do not sum to one.
+            RequestError: an `as_of` that is to come.
+            MissingColumnError: a given spine lacks a label that it is to bring.
+            SourceError: no rows are left, of all or of a part.
+            TransformError, ColumnTypeError: a transformation fails; nothing is kept.
+        """
+        from grange.verbs.training.compute import create
+        from grange.verbs.training.request import TrainingRequest, as_split, as_text, view_name
+
+        now = self._now()
+        known_at = to_utc(now if as_of is None else as_of, what="as_of")
+        if known_at > now:
+            raise RequestError(
+                f"as_of {known_at:%Y-%m-%d %H:%M} is to come: which labels are known then cannot be told yet",
+                try_="leave as_of out for now",
+            )
+        request = TrainingRequest(
+            spine=spine,
+            event_time=event_time,
+            start=_micros(start, "start"),
+            end=_micros(end, "end"),
+            filter=filter,
+            as_known=as_known,
+            as_of=to_micros(known_at),
+            engine=engine,
+            split=as_split(split),
+            write=write,
+            format=format,
+            statistics=statistics,
+            description=as_text(description, what="description"),
+            leaks=self._leak_policy,
+            tags=dict(freeze_tags(tags, what="training dataset")),
+        )
+        self._refresh()
+        dataset = create(self._parts, self.catalog, view_name(view), request, now=now, report=progress)
+        self._count_uses(self.catalog, view, "create_training_dataset")
+        _warn_of(dataset.leaks)
+        return dataset
+
+    def training_dataset(self, view: str, version: int | None = None) -> TrainingDataset:
+        """A kept training dataset; the view's newest without a number.
+
+        Raises:
+            UnknownTrainingDatasetError: there is none.
+            UnsupportedError: it was held in memory and not written.
+        """
+        from grange.verbs.training.keeping import opened
+
+        return opened(self._parts, view, version)
+
+    def training_datasets(self, view: str | None = None) -> tuple[DatasetMeta, ...]:
+        """What is known of the kept training datasets, by view and number."""
+        from grange.verbs.training.keeping import listed
+
+        return listed(self._parts, view)
+
+    def training_dataset_info(self, view: str, version: int | None = None) -> DatasetMeta:
+        """What is known of one, written or not. Raises as `training_dataset`, but for what was not written."""
+        from grange.verbs.training.keeping import meta_of
+
+        return meta_of(self._parts, view, version)
+
+    def training_dataset_statistics(
+        self, view: str, version: int | None = None, *, part: str | None = None, columns: Sequence[str] | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """By part and column, the statistics that were kept of features and labels, as before transformations.
+
+        Raises:
+            UnknownTrainingDatasetError, RequestError (no such part), UnknownFeatureError (no such column).
+        """
+        from grange.verbs.training.keeping import kept_statistics
+
+        return kept_statistics(self._parts, view, version, part=part, columns=columns)
+
+    def diff_training_datasets(self, view: str, before: int, after: int) -> DatasetDifference:
+        """What differs between two training datasets of a view: versions, spine, split, rows, code, statistics.
+
+        Raises:
+            UnknownTrainingDatasetError: there is no such one.
+        """
+        from grange.verbs.training.difference import difference
+        from grange.verbs.training.keeping import meta_of
+
+        return difference(meta_of(self._parts, view, before), meta_of(self._parts, view, after))
+
+    def reproduce_training_dataset(
+        self, view: str, version: int | None = None, *, spine: Any = None, write: bool = False
+    ) -> Reproduction:
+        """Compute a training dataset again, from the versions that it pins and as its view was defined then.
+
+        Args:
+            view: its feature view.
+            version: its number; the newest without.
+            spine: the rows asked for, where they were a frame and nothing was written.
+            write: of one that was held in memory: write it, if it came out the same.
+
+        Raises:
+            UnknownTrainingDatasetError, UnknownVersionError, RequestError, TransformError, UnsupportedError.
+        """
+        from grange.verbs.training.reproduce import reproduce
+
+        return reproduce(self._parts, view, version, spine=spine, write=write, now=self._now())
+
+    def delete_training_dataset(self, view: str, version: int) -> tuple[str, ...]:
+        """Remove a training dataset with its files; returns what was removed.
+
+        Raises:
+            UnknownTrainingDatasetError: there is none.
+            InUseError: a model was trained on it.
+        """
+        from grange.verbs.training.keeping import delete
+
+        self._readers = None  # some may prepare vectors by what it learned
+        return delete(self._parts, view, version)
+
+    # discovery: words, usage, likeness, statistics
+
+    def search(
+        self,
+        query: str,
+        *,
+        kinds: Iterable[str] | str = (),
+        tags: Mapping[str, str] | None = None,
+        owner: str = "",
+        limit: int = 20,
+    ) -> SearchResults:
+        """What is applied and has all words of a query, best first: definitions, and features of groups.
+
+        Words are looked for in names, features and columns, their types and descriptions, tags, owners and
+        descriptions. Names are taken apart (`user_spend`, `userSpend`), word endings do not count, and the last word
+        may be unfinished.
+
+        Args:
+            query: plain words; blank lists everything that the filters let through.
+            kinds: only these: `entity`, `feature_group`, `feature_view`, `transformation`. A feature has its group's.
+            tags: only what has all these tags.
+            owner: only what this owner owns.
+            limit: at most so many hits.
+
+        Raises:
+            RequestError: a kind that is none, or a negative limit.
+        """
+        from grange.verbs.search import search
+
+        self._refresh()
+        self._usage.write()
+        return search(self._parts, self.catalog, query, kinds=kinds, tags=tags, owner=owner, limit=limit)
+
+    def keywords(self) -> Keywords:
+        """The tags and owners of what is applied, each with how many definitions have it."""
+        from grange.verbs.search import keywords
+
+        self._refresh()
+        return keywords(self.catalog)
+
+    def similar(self, feature: str, *, limit: int = 10, compute: bool = False) -> tuple[SimilarFeature, ...]:
+        """The features that are most like one: by name, by type, and by the values of the latest versions.
+
+        Values count where their statistics are kept; `score` and `made_of` of each say how it came about.
+
+        Args:
+            feature: `"group:feature"`.
+            limit: at most so many.
+            compute: compute, and keep, the statistics that are not kept; this reads every group once.
+
+        Raises:
+            UnknownFeatureGroupError, UnknownFeatureError: there is no such feature.
+            RequestError: no feature is named, or a version is; a negative limit.
+        """
+        from grange.verbs.similar import similar
+        from grange.verbs.statistics import known_statistics
+
+        self._refresh()
+        known = known_statistics(self._parts, self.catalog, compute=compute, now=self._now())
+        return similar(self.catalog, feature, limit=limit, known=known)
+
+    def usage(self, name: str | None = None, since: dt.date | None = None) -> tuple[UseCount, ...]:
+        """How often groups, features and views were read, by day (UTC), thing and verb.
+
+        `get_historical_features`, `get_online_features` and `create_training_dataset` each count one use of the view,
+        of every group and of every feature that they read, whatever the number of rows. A process writes its counts
+        every half minute while it uses its store, and when it closes it; one that ends otherwise loses those that it
+        has not written. They are of the day on which they were written.
+
+        Args:
+            name: of one group or view only; with its features.
+            since: the first day, inclusive.
+        """
+        self._usage.write()
+        return self._parts.registry.uses(name, since)
+
+    def statistics(
+        self,
+        group: str | FeatureGroup,
+        *,
+        version: str | None = None,
+        columns: Sequence[str] | None = None,
+        compute: bool = False,
+        correlations: bool = False,
+    ) -> VersionStatistics:
+        """Statistics of a group's stored columns: a sequence of `ColumnStatistics`, and what they are of.
+
+        Of a version they are computed once and kept in the registry. The latest with rows pushed since is described as
+        it is at this moment, and that is not kept. Of a group with aggregations they are of its feature rows.
+
+        Args:
+            group: the feature group; `"group@1.0.0"` names the version too.
+            version: a version; the latest without, with what was pushed since.
+            columns: only these.
+            compute: compute them anew, whatever is kept.
+            correlations: also correlate the columns of numbers with each other.
+
+        Raises:
+            UnknownFeatureGroupError, UnknownVersionError, UnknownFeatureError (no such column).
+            RequestError: an empty list of columns.
+        """
+        from grange.verbs.names import pinned
+        from grange.verbs.statistics import statistics
+
+        group, version = pinned(group, version)
+        return statistics(
+            self._parts,
+            self.catalog,
+            group,
+            version=version,
+            columns=columns,
+            compute=compute,
+            correlations=correlations,
+            now=self._now(),
+        )
+
+    def compare_statistics(
+        self, group: str | FeatureGroup, before: str | None = None, after: str | None = None
+    ) -> Comparison:
+        """What changed between the values of two versions, by column, and how far their distributions lie apart.
+
+        Args:
+            group: the feature group; `"group@1.0.0"` names `before` too, and a version alone beside it is `after`.
+            before: a version; the one below `after` without.
+            after: a version; the latest without.
+
+        Raises:
+            UnknownFeatureGroupError, UnknownVersionError.
+            RequestError: there is nothing below `after`.
+        """
+        from grange.verbs.names import pinned_pair
+        from grange.verbs.statistics import compare_statistics
+
+        group, before, after = pinned_pair(group, before, after)
+        return compare_statistics(self._parts, self.catalog, group, before, after, now=self._now())
+
+    # exports
+
+    def export(
+        self,
+        what: str,
+        destination: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        version: str | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        columns: Sequence[str] | None = None,
+        compression: str | None = None,
+        events: bool = False,
+        spine: Any = None,
+        event_time: str | None = None,
+        as_known: bool = False,
+        training_dataset: int | None = None,
+        transform: bool = True,
+        engine: str | None = None,
+        overwrite: bool = False,
+        options: Mapping[str, str] | None = None,
+        progress: Report = silent,
+    ) -> Export:
+        """Write the stored rows of a feature group, or the joined rows of a feature view, to files.
+
+        A record says what was written where, from which versions, and how it ended; `exports` lists them. The files
+        appear whole or not at all: on disk they are written beside and renamed, in an object store each object appears
+        at once. Rows are written in row groups, and of a large group only some are in memory.
+
+        Args:
+            what: a group, `"group@1.0.0"`, or a view.
+            destination: a path, relative to the project, or `s3://bucket/key` (`gs://`, `az://`). Where it ends in
+                `/`, has no ending or is a folder, it is a folder of files (`part-00001.parquet` ...).
+            format: `parquet`, `csv` or `arrow`; what the ending says without, else parquet.
+            version: of a group; the latest without, with what was pushed since.
+            start: inclusive; of a group's event time, or of the rows of a view without a spine.
+            end: exclusive.
+            columns: only these.
+            compression: `snappy` for Parquet and none for others without.
+            events: of a group with aggregations: its events, instead of its feature rows.
+            spine: of a view: as for `get_historical_features`, and so are the five below.
+            event_time: the spine's time column.
+            as_known: hide rows that became known only after the spine's time (PIT-5).
+            training_dataset: the number of the view's training dataset whose learning prepares the features.
+            transform: False takes features as they are, before a view's transformations.
+            engine: which engine joins.
+            overwrite: replace what is there. Of folders only what exports wrote.
+            options: of the object store: `endpoint`, `region`, `access_key_id` ... beside what the environment says.
+                They are in no record and no message.
+            progress: is told each step.
+
+        Raises:
+            NotFoundError: nothing has this name, version or column.
+            RequestError: no place to write to; credentials in a URL; options that do not go together.
+            RefusedError: something is there already; the object store does not take the credentials.
+            UnsupportedError: CSV cannot hold a column.
+            StoreUnavailableError, StorageFullError: the place cannot be written.
+            MissingDependencyError: object stores are not installed.
+        """
+        from grange.verbs.export.create import ExportRequest, export
+        from grange.verbs.names import pinned
+
+        self._refresh()
+        name, version = pinned(what, version)
+        given = {"spine": spine is not None, "event_time": event_time is not None, "as_known": as_known,
+                 "training_dataset": training_dataset is not None, "transform": not transform,
+                 "engine": engine is not None}  # fmt: skip
+        request = ExportRequest(
+            name,
+            os.fspath(destination),
+            format,
+            compression,
+            columns,
+            overwrite,
+            dict(options or {}),
+            version,
+            _micros(start, "start"),
+            _micros(end, "end"),
+            events,
+            training_dataset,
+            of_views=tuple(option for option, is_given in given.items() if is_given),
+        )
+
+        def join() -> HistoricalFeatures:
+            return self.get_historical_features(
+                name,
+                spine,
+                event_time=event_time,
+                start=start,
+                end=end,
+                as_known=as_known,
+                engine=engine,
+                training_dataset=training_dataset,
+                transform=transform,
+            )
+
+        return export(self._parts, self.catalog, request, join=join, clock=self._now, report=progress)
+
+    def exports(
+        self, what: str | None = None, status: str | None = None, limit: int | None = None
+    ) -> tuple[Export, ...]:
+        """What is known of exports, newest first.
+
+        Args:
+            what: of one group or view only.
+            status: only `running`, `succeeded`, `failed` or `interrupted` ones: those whose process has gone.
+            limit: at most so many.
+
+        Raises:
+            RequestError: a status that is none; a negative limit.
+        """
+        from grange.verbs.export.records import exports
+
+        return exports(self._parts.registry, what, status, limit)
+
+    def export_info(self, id: str) -> Export:
+        """What is known of one export.
+
+        Raises:
+            NotFoundError: there is none of this id.
+        """
+        from grange.verbs.export.records import export_info
+
+        return export_info(self._parts.registry, id)
 
     # looking
 
     def read(
         self,
-        group: str,
+        group: str | FeatureGroup,
         *,
         version: str | None = None,
         columns: Sequence[str] | None = None,
@@ -309,8 +875,9 @@ class FeatureStore:
     ) -> Rows:
         """A group's stored rows, in order of event time: a pinned version, or the latest with what was pushed since.
 
-        Of a group with aggregations these are its feature rows, as of each event or on the grid of its `interval`, as
-        they were materialized; with `events=True` they are its events, those pushed since among them.
+        `"group@1.0.0"` and `version="1.0.0"` say the same. Of a group with aggregations these are its feature rows, as
+        of each event or on the grid of its `interval`, as they were materialized; with `events=True` they are its
+        events, those pushed since among them.
 
         Time:
             `start <= event time < end`.
@@ -319,7 +886,9 @@ class FeatureStore:
             UnknownFeatureGroupError, UnknownVersionError, UnknownFeatureError (no such column).
         """
         from grange.verbs import look
+        from grange.verbs.names import pinned
 
+        group, version = pinned(group, version)
         return look.read(
             self._parts,
             self.catalog,
@@ -332,47 +901,161 @@ class FeatureStore:
             events=events,
         )
 
-    def statistics(
-        self, group: str, *, version: str | None = None, columns: Sequence[str] | None = None
-    ) -> tuple[ColumnStatistics, ...]:
-        """Statistics of a group's stored columns. Takes and raises what `read` does."""
-        from grange.verbs.look import describe_rows
-
-        return describe_rows(self.read(group, version=version, columns=columns), columns)
-
-    def versions(self, group: str) -> tuple[VersionMeta, ...]:
-        """A group's versions, oldest first.
+    def versions(self, group: str | FeatureGroup) -> tuple[VersionMeta, ...]:
+        """A group's versions, oldest first; the one alone that `"group@1.0.0"` names.
 
         Raises:
             UnknownFeatureGroupError: no such group.
+            UnknownVersionError: no such version.
         """
+        from grange.verbs.names import pinned
+
+        group, version = pinned(group)
         self.catalog.group(group)
         offline = self._parts.offline
-        return tuple(offline.meta(group, version) for version in offline.versions(group))
+        wanted = offline.versions(group) if version is None else (version,)
+        return tuple(offline.meta(group, each) for each in wanted)
 
-    def inspect(self, name: str, *, version: str | None = None) -> dict[str, Any]:
+    def version(self, group: str | FeatureGroup, version: str | None = None) -> VersionMeta:
+        """What is known of one version of a group; of the latest when none is named.
+
+        Raises:
+            UnknownFeatureGroupError: no such group.
+            UnknownVersionError: no such version, or none at all.
+        """
+        from grange.verbs.names import pinned
+
+        group, version = pinned(group, version)
+        return self._parts.offline.meta(self.catalog.group(group).name, version)
+
+    def diff(
+        self,
+        group: str | FeatureGroup,
+        before: str | None = None,
+        after: str | None = None,
+        *,
+        statistics: bool = False,
+    ) -> VersionDiff:
+        """What is different between two versions of a group: columns, configuration, code, data.
+
+        Args:
+            group: the feature group; `"group@1.0.0"` names `before` too, and a version alone beside it is `after`.
+            before: a version; the one below `after` without.
+            after: a version; the latest without.
+            statistics: read the rows of both, and compare the statistics of the columns that both have.
+
+        Raises:
+            UnknownFeatureGroupError: no such group.
+            UnknownVersionError: no such version.
+            RequestError: there is nothing below the latest to compare it with.
+        """
+        from grange.verbs.diffs import diff
+        from grange.verbs.names import pinned_pair
+
+        group, before, after = pinned_pair(group, before, after)
+        return diff(self._parts, self.catalog, group, before, after, with_statistics=statistics)
+
+    def manifest(self, *, regenerate: bool = False) -> dict[str, ManifestEntry]:
+        """Every feature group that has a version, by name: its versions, and what is known of the latest.
+
+        Args:
+            regenerate: make the store's own summary of this anew, from the versions that are there.
+        """
+        return dict(self._parts.offline.manifest(regenerate=regenerate))
+
+    def inspect(self, name: str | Definition, *, version: str | None = None) -> dict[str, Any]:
         """Everything known of a feature group, feature view or entity, as plain data.
+
+        What is damaged of a group's latest version is said, under `damage`, beside all that can be read.
 
         Raises:
             NotFoundError: nothing has this name, or the group no such version.
+            RequestError: a version of what has none.
+            CorruptStoreError: a version that is named is damaged.
         """
         from grange.verbs.look import inspect
+        from grange.verbs.names import pinned
 
+        name, version = pinned(name, version)
+        self._usage.write()
         return inspect(self._parts, self.catalog, name, version=version)
 
-    def verify(self, group: str | None = None, *, repair: bool = False) -> tuple[Finding, ...]:
-        """Read all of history and say what is wrong: leftovers of crashes, files that are not as they were written.
+    def lineage(
+        self,
+        name: str | Definition,
+        *,
+        direction: Direction = "both",
+        columns: bool = False,
+        depth: int | None = None,
+        kind: str | None = None,
+    ) -> Lineage:
+        """What something is made of, and what is made of it. Print the answer for a tree.
 
         Args:
-            group: only this feature group.
-            repair: clear the leftovers. Published versions are never removed.
+            name: a feature group, `"group@1.0.0"`, a feature view, `"view#3"` for a training dataset, a source (its
+                name or path), a transformation, an entity, or where an export went. With `:column` behind it, one of
+                its columns; the answer is in columns then.
+            direction: `upstream` is what it is made of, `downstream` what is made of it.
+            columns: answer column by column.
+            depth: at most so many steps away; None is without limit.
+            kind: what the name means, where several things have it: `"source"`.
+
+        Raises:
+            NotFoundError: nothing has this name; it carries the closest ones.
+            UnknownVersionError, UnknownFeatureError: no such version, no such column.
+            RequestError: two things have this name; a direction or kind that is none.
+        """
+        from grange.verbs.lineage import lineage
+        from grange.verbs.names import name_of
+
+        self._refresh()
+        return lineage(
+            self._parts,
+            self.catalog,
+            name_of(name),
+            direction=direction,
+            columns=columns,
+            depth=depth,
+            kind=kind,
+            project=self.config.project,
+            now=self._now(),
+        )
+
+    def impact(self, name: str | Definition, *, kind: str | None = None) -> tuple[Impact, ...]:
+        """What deleting something would break, the worst first. Takes and raises what `lineage` does.
+
+        Of a source it says what would follow if its rows were gone; of a column, what takes it.
+        """
+        from grange.verbs.lineage import deleted_impact
+        from grange.verbs.names import name_of
+
+        self._refresh()
+        return deleted_impact(self._parts, self.catalog, name_of(name), kind=kind)
+
+    def verify(self, group: str | FeatureGroup | None = None, *, repair: bool = False) -> tuple[Finding, ...]:
+        """Read all of history and say what is wrong: leftovers of crashes, files that are not as they were written, an
+        online store that was loaded from another version than the latest.
+
+        Args:
+            group: only this feature group, of which `"group@1.0.0"` names a version; without one, the training
+                datasets too.
+            repair: clear the leftovers. Published versions and training datasets are never removed.
 
         Raises:
             UnknownFeatureGroupError: no such group.
+            UnknownVersionError: no such version.
         """
-        if group is not None:
-            self.catalog.group(group)
-        return self._parts.offline.verify(group, repair=repair)
+        from grange.verbs.names import pinned
+        from grange.verbs.versions import verify
+
+        self._refresh()
+        name, version = (None, None) if group is None else pinned(group)
+        found = verify(self._parts, name, version, repair=repair)
+        if name is not None:
+            return found
+        from grange.verbs.training.keeping import verified
+
+        return (*found, *verified(self._parts, None, repair=repair, now=self._now()))
 
     def explain_online(self, features: Any, *, full_feature_names: bool = False) -> str:
         """What an online read would do, as an indented tree."""
@@ -381,18 +1064,23 @@ class FeatureStore:
 
         return explain_read(read_plan(self._parts, self.catalog, features, full_feature_names=full_feature_names))
 
-    def explain_materialize(self, group: str, *, start: Moment | None = None, end: Moment | None = None) -> str:
+    def explain_materialize(
+        self, group: str | FeatureGroup, *, start: Moment | None = None, end: Moment | None = None
+    ) -> str:
         """What materializing a group would do, as an indented tree."""
         from grange.plan.explain import explain
-        from grange.verbs.materialize import MaterializeRequest, for_group, plan_of
+        from grange.verbs.materialize import MaterializeRequest, for_group, plan_of, raw_node
+        from grange.verbs.names import unpinned
 
         request = MaterializeRequest(_micros(start, "start"), _micros(end, "end"), None, None)
-        definition = self._current(group)
-        plan, _ = plan_of(self._parts, definition, for_group(request, definition))
-        return explain(plan)
+        definition = self._current(unpinned(group, what="materialized"))
+        return explain(
+            plan_of(self._parts, definition, for_group(request, definition), raw_node(self._parts, definition))
+        )
 
     def close(self) -> None:
-        """Let go of files and connections. Calling it twice is fine."""
+        """Write the counts of what was used, and let go of files and connections. Calling it twice is fine."""
+        self._usage.close()
         self._parts.close()
         self._forget()
 
@@ -420,6 +1108,14 @@ class FeatureStore:
             self._known_policy = LeakPolicy.of(self.config.leak_errors, self.config.leak_ignore)
         return self._known_policy
 
+    def _count_uses(self, catalog: Catalog, features: Any, verb: str) -> None:
+        self._usage.add(uses_of(catalog, features, verb, labels=True))
+
+    def _forget_statistics(self, group: str, version: str | None = None) -> None:
+        from grange.verbs.statistics import forget
+
+        forget(self._parts, group, version)
+
     def _now(self) -> dt.datetime:
         return dt.datetime.now(dt.UTC)
 
@@ -429,16 +1125,18 @@ class FeatureStore:
         return list(definitions) if isinstance(definitions, Iterable) else [definitions]
 
     def _group_names(self, groups: Any) -> list[str]:
+        from grange.verbs.names import unpinned
+
         self._refresh()
         catalog = self.catalog
         if groups is None:
             if not catalog.groups:
                 raise SourceError("there is no feature group to materialize", try_="grange apply")
             return list(catalog.groups)
-        items = [groups] if isinstance(groups, str | FeatureGroup) else list(groups)
+        items = [groups] if isinstance(groups, str) or not isinstance(groups, Iterable) else list(groups)
         if not items:
             raise RequestError("no feature group was named", try_="leave the names out for all of them")
-        names = dict.fromkeys(item if isinstance(item, str) else item.name for item in items)
+        names = dict.fromkeys(unpinned(item, what="materialized") for item in items)
         return [catalog.group(name).name for name in names]
 
     def _current(self, name: str) -> FeatureGroup:
@@ -460,6 +1158,12 @@ class FeatureStore:
     def _forget(self) -> None:
         self._catalog = None
         self._readers = None
+
+
+def _warn_of(leaks: Iterable[Leak]) -> None:
+    for leak in leaks:
+        if leak.severity == "warning":
+            warnings.warn(str(leak), LeakWarning, stacklevel=3)
 
 
 def _names_store(key: str, value: Any) -> bool:

@@ -322,11 +322,45 @@ def test_fv_create_of_groups_features_and_joins(shop: Grange) -> None:
     assert set(got["values"]) == {"amount", "plan", "buyer_country", "buyer_plan"}
 
 
+def test_fv_create_of_everything_that_a_view_can_be(shop: Grange) -> None:
+    ran = shop(
+        "fv", "create", "risk", "--feature-group", "last_order", "--join", "customer_profile INNER customer_id",
+        "--label", "bad after 30d", "--derived", "twice=amount * 2", "--filter", "twice > 0 AND bad IS NULL",
+        "--training-helper", "country,note", "--inference-helper", "customer_profile:plan",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    info = shop("fv", "info", "risk").out
+    for shown in ("bad after 30d", "twice > 0 AND bad IS NULL", "country, note", "customer_profile:plan", "inner"):
+        assert shown in info
+    data = shop("fv", "info", "risk", "--json").json
+    assert data["derived"] == {"twice": "amount * 2"}
+    values = shop("fv", "get", "risk", "--entry", "customer_id=001", "--json").json["rows"][0]["values"]
+    assert set(values) == {"amount", "amount_per_item", "plan", "twice"}, "training helpers are not served"
+
+
+def test_fv_read_says_what_columns_are_for_and_which_rows_are_left_out(shop: Grange, tmp_path: Path) -> None:
+    spine = tmp_path / "spine.csv"
+    spine.write_text("customer_id,event_time,bad\n001,2026-01-01,1\nnobody,2026-01-01,0\n")
+    joined = ("--join", "customer_profile INNER customer_id", "--label", "bad")
+    assert shop("fv", "create", "known", "--feature-group", "last_order", *joined).code == 0
+    ran = shop("fv", "read", "known", "--spine", str(spine), "--json").json
+    assert (ran["rows"], ran["rows_left_out"]) == (1, 1)
+    assert ran["roles"]["customer_id"] == "key" and ran["roles"]["bad"] == "label"
+    assert ran["roles"]["amount"] == "feature" and ran["roles"]["event_time"] == "event_time"
+    assert "1 row left out" in shop("fv", "read", "known", "--spine", str(spine)).out
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
         ((), 2, "--feature-group"),
-        (("--join", "customer_profile INNER customer_id"), 2, "PIT-1"),
+        (("--join", "customer_profile OUTER customer_id"), 2, "INNER"),
+        (("--feature-group", "last_order", "--label", "bad after soon"), 2, "after"),
+        (("--feature-group", "last_order", "--filter", "amount >"), 2, "filter"),
+        (("--feature-group", "last_order", "--filter", "amount > 'x'"), 1, "amount"),
+        (("--feature-group", "last_order", "--derived", "twice=amuont * 2"), 1, "amount"),
+        (("--feature-group", "last_order", "--inference-helper", "amuont"), 1, "amount"),
+        (("--feature-group", "last_order", "--training-helper", "last_order:amuont"), 1, "last_order:amount"),
         (("--join", "customer_profle LEFT customer_id"), 3, "customer_profile"),
         (("--join", "customer_profile LEFT customer"), 2, "customer_id"),
         (("--features", "last_order:amuont"), 3, "last_order:amount"),

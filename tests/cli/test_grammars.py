@@ -20,6 +20,7 @@ from grange.definitions.expectations import (
     not_null,
     one_of,
 )
+from grange.definitions.labels import Label
 from grange.errors import UsageError
 from grange.types import parse_dtype
 
@@ -71,18 +72,45 @@ def test_features_that_cannot_be_read(text: str) -> None:
         ("profile asof user_id", select("profile")),
         ("weather@1.2.0 LEFT origin=airport o_", select("weather@1.2.0", on={"airport": "origin"}, prefix="o_")),
         ("seat ASOF hall=venue,number", select("seat", on={"venue": "hall"})),
+        ("profile INNER user_id", select("profile", join="inner")),
+        ("profile right user_id p_", select("profile", prefix="p_", join="right")),
+        ("profile Full user_id", select("profile", join="full")),
     ],
 )
 def test_joins(text: str, selection: object) -> None:
     assert grammars.parse_join(text) == selection
 
 
-@pytest.mark.parametrize("kind", ["INNER", "RIGHT", "FULL", "inner"])
-def test_joins_that_drop_or_add_rows_are_refused_with_the_reason(kind: str) -> None:
-    """PIT-1: a row never disappears and never multiplies."""
-    with pytest.raises(UsageError, match="PIT-1") as caught:
-        grammars.parse_join(f"profile {kind} user_id p_")
-    assert caught.value.try_ == '"profile LEFT user_id p_"'
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("churned", Label("churned")),
+        ("orders:amount__sum__30d after 30d", Label("orders:amount__sum__30d", after="30d")),
+        ("orders:late after 1d12h at_event", Label("orders:late", after="1d12h", observed="at_event")),
+        ("orders:late  after 2h at_maturity", Label("orders:late", after="2h")),
+    ],
+)
+def test_labels(text: str, label: Label) -> None:
+    assert grammars.parse_labels(text) == [label]
+    assert grammars.parse_labels(f"{text},bad") == [label, Label("bad")]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a,", "a after", "a before 30d", "a after soon", "a after 1mo", "a after 30d never", "g:x:y z", "__x"]
+)
+def test_labels_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(UsageError):
+        grammars.parse_labels(text)
+
+
+def test_derived_features() -> None:
+    assert grammars.parse_derived(["share=a / NULLIF(b, 0)", "same=a=b"]) == {
+        "share": "a / NULLIF(b, 0)",
+        "same": "a=b",
+    }
+    for items in (["a / b"], ["=a"], ["x=a", "x=b"]):
+        with pytest.raises(UsageError):
+            grammars.parse_derived(items)
 
 
 @pytest.mark.parametrize(

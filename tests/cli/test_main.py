@@ -25,12 +25,17 @@ def test_the_reference_page_is_current() -> None:
 
 def test_the_commands_are_the_ones_promised() -> None:
     project = ["init", "demo", "plan", "apply", "materialize", "build", "versions", "inspect", "verify", "config show"]
-    groups = ["list", "info", "preview", "features", "create", "insert", "stats", "delete"]
-    views = ["list", "info", "create", "get", "read", "delete"]
+    project += ["diff", "rollback", "manifest", "lineage", "search"]
+    nouns = {
+        "fg": ["list", "info", "preview", "features", "create", "derive", "insert", "stats", "delete"],
+        "fv": ["list", "info", "create", "get", "read", "delete"],
+        "td": ["list", "info", "create", "compute", "read", "stats", "diff", "reproduce", "delete"],
+        "transformation": ["list", "info", "create", "delete"],
+        "export": ["list", "info", "create"],
+    }
     assert set(EVERY) == {
         *(f"grange {verb}" for verb in project),
-        *(f"grange fg {verb}" for verb in groups),
-        *(f"grange fv {verb}" for verb in views),
+        *(f"grange {noun} {verb}" for noun, verbs in nouns.items() for verb in verbs),
     }
 
 
@@ -54,7 +59,7 @@ def test_version(grange: Grange) -> None:
     assert ran.code == 0 and ran.out.startswith("grange ")
 
 
-@pytest.mark.parametrize("words", [(), ("fg",), ("fv",), ("config",)])
+@pytest.mark.parametrize("words", [(), ("fg",), ("fv",), ("td",), ("transformation",), ("export",), ("config",)])
 def test_a_noun_alone_shows_its_help(words: tuple[str, ...], grange: Grange) -> None:
     ran = grange(*words)
     assert ran.code == 0 and "Commands:" in ran.out

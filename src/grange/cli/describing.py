@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from grange.ports.offline import VersionMeta
     from grange.types import Schema
     from grange.types.aggregates import Aggregate
+    from grange.types.schema import Column
 
 FEATURE: Final = "feature"
 EVENT: Final = "event column"
+ON_DEMAND: Final = "on-demand feature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,17 @@ class Columns:
     """Of the row columns that are no features, by name: `join key`, `event time` …"""
     aggregates: tuple[Aggregate, ...]
     """Empty where the row columns are the features."""
+    on_demand: tuple[Column, ...] = ()
+    """Features that are made when they are asked for."""
 
     @classmethod
     def of_group(cls, group: FeatureGroup) -> Self:
         """As the group is applied."""
         roles = _roles(group.join_keys, group.event_time, group.created_time, group.event_id, group.retracted)
-        return cls(group.schema, roles, group.aggregates())
+        from grange.definitions.on_demand import on_demand_schema
+
+        made = on_demand_schema(group, group.features()).columns if group.on_demand else ()
+        return cls(group.schema, roles, group.aggregates(), made)
 
     @classmethod
     def of_version(cls, meta: VersionMeta) -> Self:
@@ -42,7 +49,8 @@ class Columns:
         return cls(meta.schema, roles, meta.aggregates)
 
     def records(self, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Plain data, a record per column: first the features of aggregations, then the columns of the rows."""
+        """Plain data, a record per column: first the features of aggregations, then the columns of the rows. Features
+        that are made on demand follow the others."""
         made = [
             {
                 "name": item.name,
@@ -65,7 +73,17 @@ class Columns:
             }
             for column in self.rows
         ]
-        return made + stored
+        on_demand = [
+            {
+                "name": column.name,
+                "dtype": str(column.dtype),
+                "role": ON_DEMAND,
+                "default": None,
+                "description": column.description,
+            }
+            for column in self.on_demand
+        ]
+        return made + on_demand + stored if self.aggregates else stored + on_demand
 
 
 def _roles(
@@ -144,6 +162,7 @@ def group_summary(data: Mapping[str, Any]) -> dict[str, Any]:
         "owner": data.get("owner"),
         "tags": data.get("tags"),
         "feature views": data.get("feature_views"),
+        **({"uses": data["uses"]} if data.get("uses") else {}),
         "version": stored.get("version"),
         "events" if windowed else "rows": stored.get("row_count"),
         **({"feature rows": stored.get("feature_rows")} if windowed else {}),
@@ -177,6 +196,7 @@ def _column_tables(data: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     features = [
         {"name": item.name, "dtype": str(item.dtype), "description": aggregate_text(item)} for item in aggregates
     ]
+    features += [item for item in data["features"] if item["name"] not in {each.name for each in aggregates}]
     return {
         "features": column_rows(features, defaults, checks),
         "columns of its events": column_rows(data["schema"], checks=checks),
@@ -216,6 +236,8 @@ def _online_state(states: Sequence[Mapping[str, Any]]) -> list[dict[str, str]] |
     shown = []
     for state in states:
         read = {"key space": str(state["key_space"]), "entity keys": count(state["rows"]), "size": size(state["bytes"])}
+        if state["version"] is not None:
+            read["loaded from version"] = str(state["version"])
         if "bytes_per_key" in state:
             largest = size(state["largest_key_bytes"])
             read["per entity key"] = f"{size(state['bytes_per_key'])}, the largest {largest}"

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from grange.cli.creating import VALUE, CreateCommand
 from grange.cli.describing import Columns, column_table, group_summary
-from grange.cli.output import Part, Table, cell, count, details_parts, plural, rows_parts
+from grange.cli.keys import entities_of, refuse_existing
+from grange.cli.output import Table, cell, count, details_parts, plural, rows_parts
 from grange.cli.session import Session, VersionOption, YesOption, command, from_command_line
 from grange.cli.verbs import EndOption, StartOption, tell_leaks
-from grange.errors import RefusedError, UnknownVersionError, UsageError, closest_names
+from grange.errors import CorruptStoreError, UnknownVersionError, UsageError
+from grange.verbs.names import pinned
 
 if TYPE_CHECKING:
-    from grange.definitions import Catalog, Entity, FeatureGroup, FeatureView
-    from grange.ports.offline import VersionMeta
+    from grange.definitions import FeatureGroup, FeatureView
     from grange.store import FeatureStore
     from grange.types import DataType
 
@@ -52,13 +54,17 @@ def list_groups(session: Session) -> None:
 
 
 def _summary(store: FeatureStore, group: FeatureGroup) -> dict[str, Any]:
-    versions = store.versions(group.name)
-    latest = versions[-1] if versions else None
+    from grange.definitions.on_demand import offered
+
+    try:
+        latest = store.version(group.name)
+    except (UnknownVersionError, CorruptStoreError):  # `versions` and `verify` say what is wrong with it
+        latest = None
     return {
         "name": group.name,
         "entities": [entity.name for entity in group.entities],
         "join_keys": list(group.join_keys),
-        "features": list(group.features().names),
+        "features": list(offered(group).names),
         "version": latest and latest.version,
         "rows": latest and latest.row_count,
         "feature_rows": latest.feature_rows if latest and latest.aggregates else None,
@@ -72,6 +78,7 @@ def _summary(store: FeatureStore, group: FeatureGroup) -> dict[str, Any]:
 @command(app, "info")
 def info(session: Session, name: NameArgument, version: VersionOption = None) -> None:
     """What a feature group is."""
+    name, version = pinned(name, version)
     with session.store() as store:
         store.catalog.group(name)
         data = store.inspect(name, version=version)
@@ -92,6 +99,7 @@ def preview(
     ] = False,
 ) -> None:
     """The first stored rows, by event time."""
+    name, version = pinned(name, version)
     with session.store() as store:
         if events and not store.catalog.group(name).aggregations:
             raise UsageError(
@@ -107,16 +115,18 @@ def features(session: Session, name: NameArgument, version: VersionOption = None
 
     Of a group with aggregations what each feature is, then the columns of its events.
     """
+    name, version = pinned(name, version)
     with session.store() as store:
         group = store.catalog.group(name)
-        columns = Columns.of_group(group) if version is None else Columns.of_version(_meta(store, name, version))
+        columns = Columns.of_group(group) if version is None else Columns.of_version(store.version(name, version))
     defaults = dict(group.defaults)
     data = columns.records(defaults)
     if not columns.aggregates:
         rows = [_column_row(item, defaults) for item in data]
         session.out.show(data, Table(("name", "type", "role", "default", "description"), rows))
         return
-    made, stored = data[: len(columns.aggregates)], data[len(columns.aggregates) :]
+    count_of_features = len(columns.aggregates) + len(columns.on_demand)
+    made, stored = data[:count_of_features], data[count_of_features:]
     features = column_table([item | {"role": None} for item in made], defaults)
     session.out.show(data, "features:", features, "", "columns of its events:", column_table(stored))
 
@@ -124,19 +134,6 @@ def features(session: Session, name: NameArgument, version: VersionOption = None
 def _column_row(item: dict[str, Any], defaults: dict[str, Any]) -> tuple[str, ...]:
     default = cell(item["default"]) if item["name"] in defaults else ""
     return str(item["name"]), str(item["dtype"]), str(item["role"]), default, str(item["description"])
-
-
-def _meta(store: FeatureStore, name: str, version: str) -> VersionMeta:
-    for meta in store.versions(name):
-        if meta.version == version:
-            return meta
-    known = [meta.version for meta in store.versions(name)]
-    raise UnknownVersionError(
-        f"feature group {name!r} has no version {version!r}",
-        found=", ".join(known) or "none",
-        closest=closest_names(version, known),
-        try_=f"grange versions {name}",
-    )
 
 
 @command(app, "create", cls=CreateCommand)
@@ -310,8 +307,8 @@ def create(
     arguments = {argument: each for argument, each in given.items() if each is not None}
     _check_options(recipe, arguments, said, event_time)
     with session.store() as store:
-        _refuse_existing(store.catalog, group=name if recipe is None else None)
-        entities = _entities(store.catalog, keys, entity or [])
+        refuse_existing(store.catalog, group=name if recipe is None else None)
+        entities = entities_of(store.catalog, keys, entity or [])
         definitions: Sequence[FeatureGroup | FeatureView]
         with from_command_line():
             rows = FileSource(
@@ -323,7 +320,7 @@ def create(
                 definitions = of_recipe(recipe, name, rows, entities, arguments, said, store.catalog)
         for definition in definitions:
             kind = "group" if isinstance(definition, FeatureGroup) else "view"
-            _refuse_existing(store.catalog, **{kind: definition.name})
+            refuse_existing(store.catalog, **{kind: definition.name})
         done = store.apply(definitions)
     made = " ".join(definition.name for definition in definitions if isinstance(definition, FeatureGroup))
     told = f"applied as revision {done.revision}; next: grange materialize {made}"
@@ -351,71 +348,6 @@ def _check_options(
         raise UsageError("windows need to know when each event was", try_="--event-time and the column that says it")
     if options.get("fill_gaps") and not options.get("interval"):
         raise UsageError("--fill-gaps fills a grid, and there is none", try_="--interval 1h")
-
-
-def _refuse_existing(catalog: Catalog, *, group: str | None = None, view: str | None = None) -> None:
-    """Raises RefusedError when a group or view of the name is applied already."""
-    if group in catalog.groups:
-        raise RefusedError(
-            f"feature group {group!r} exists already",
-            try_=f"grange fg delete {group}, or change it in a definition module",
-        )
-    if view in catalog.views:
-        raise RefusedError(
-            f"feature view {view!r} exists already",
-            try_=f"grange fv delete {view}, or change it in a definition module",
-        )
-
-
-def _entities(catalog: Catalog, keys_text: str | None, names: list[str]) -> list[Entity]:
-    """The entities of --entity and --keys: applied ones by name or by equal keys, else a new one."""
-    from grange.cli.grammars import parse_keys
-    from grange.definitions import Entity
-
-    if keys_text is None:
-        if not names:
-            raise UsageError("a feature group needs its keys", try_="--keys user_id, or --entity of an applied entity")
-        return [catalog.entity(name) for name in names]
-    if len(names) > 1:
-        raise UsageError("--keys make one entity", try_="name applied entities with --entity, and leave --keys out")
-    keys = parse_keys(keys_text)
-    applied = [entity for entity in catalog.entities.values() if entity.join_keys == tuple(keys)]
-    name = names[0] if names else (applied[0].name if applied else _entity_name(list(keys)))
-    known = catalog.entities.get(name)
-    if known is not None:
-        return [_agreeing(known, keys)]
-    with from_command_line():
-        entity = Entity(name, list(keys))
-        types = {key: dtype for key, dtype in keys.items() if dtype is not None}
-        return [_with_types(entity, types) if types else entity]
-
-
-def _entity_name(keys: list[str]) -> str:
-    """`user_id` is a user; several keys are joined by underscores."""
-    return "_".join(key.removesuffix("_id") or key for key in keys)
-
-
-def _agreeing(entity: Entity, keys: dict[str, DataType | None]) -> Entity:
-    """An applied entity that the keys of the command line do not contradict."""
-    if entity.join_keys != tuple(keys):
-        raise UsageError(
-            f"entity {entity.name!r} has join keys {', '.join(entity.join_keys)}, not {', '.join(keys)}",
-            try_="name another entity with --entity",
-        )
-    for key, dtype in keys.items():
-        declared = entity.dtypes.get(key)
-        if dtype is not None and declared not in (None, dtype):
-            raise UsageError(f"join key {key!r} of entity {entity.name!r} is {declared}, not {dtype}")
-    return entity
-
-
-def _with_types(entity: Entity, types: dict[str, DataType]) -> Entity:
-    """The entity with types for some of its keys; all of them go through the constructor's checks."""
-    from grange.definitions import Entity
-    from grange.definitions.serialize import entity_from_data, to_data
-
-    Entity(entity.name, types)
-    return entity_from_data(entity.name, {**to_data(entity), "key_types": {k: str(t) for k, t in types.items()}})
 
 
 @command(app, "insert")
@@ -466,53 +398,26 @@ def stats(
     features: Annotated[
         str | None, typer.Option("--features", metavar="A,B", help="Only these columns; all without.")
     ] = None,
+    compute: Annotated[bool, typer.Option("--compute", help="Compute them anew, whatever is kept.")] = False,
+    percentiles: Annotated[bool, typer.Option("--percentiles", help="Also percentiles.")] = False,
+    histogram: Annotated[bool, typer.Option("--histogram", help="Also how the values of each column spread.")] = False,
+    correlations: Annotated[
+        bool, typer.Option("--correlations", help="Also which columns of numbers go together.")
+    ] = False,
 ) -> None:
     """Statistics of the stored columns.
 
-    Of a group with aggregations those of its feature rows. A table leaves out std, p50 and distinct where names are too
-    long for them; --json has everything.
+    Of a version they are computed once and kept. Of a group with aggregations they are those of its feature rows. A
+    table leaves out std, p50 and distinct where names are too long for them; --json has everything.
     """
+    from grange.cli.statistics import statistics_data, statistics_parts
+
     with session.store() as store:
-        found = store.statistics(name, version=version, columns=_names(features))
-    data = [item.to_dict() for item in found]
-    session.out.show(data, *_statistics_tables(data))
-
-
-_NUMBERS: Final = ("name", "count", "nulls", "distinct", "mean", "std", "min", "p50", "max")
-_OTHERS: Final = ("name", "dtype", "count", "nulls", "distinct", "values")
-
-
-def _statistics_tables(data: list[dict[str, Any]]) -> list[Part]:
-    """Numbers in one table, everything else in another, since they have different things to tell."""
-    numbers = [item for item in data if "mean" in item]
-    others = [item | {"values": _values(item)} for item in data if "mean" not in item]
-    tables: list[Part] = []
-    for items, headers in ((numbers, _NUMBERS), (others, _OTHERS)):
-        if items:
-            rows = [[_statistic(item.get(header)) for header in headers] for item in items]
-            tables += [""] if tables else []
-            right = frozenset(headers) - {"name", "dtype", "values"}
-            tables.append(Table(headers, rows, right=right, spare=("std", "p50", "distinct", "dtype")))
-    return tables
-
-
-def _values(item: dict[str, Any]) -> str:
-    """What a column that is no number holds: its most frequent texts, its range, or how much of it is true."""
-    if item.get("top"):
-        return ", ".join(f"{cell(text, limit=12)} ({often})" for text, often in item["top"][:3])
-    if "min" in item:
-        return f"{_day(item['min'])} to {_day(item['max'])}"
-    return f"{item['true']} true" if "true" in item else ""
-
-
-def _day(value: Any) -> str:
-    return str(value).partition("T")[0]
-
-
-def _statistic(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.5g}" if isinstance(value, float) else cell(value)
+        found = store.statistics(
+            name, version=version, columns=_names(features), compute=compute, correlations=correlations
+        )
+    parts = statistics_parts(found, percentiles=percentiles, histogram=histogram, correlations=correlations)
+    session.out.show(statistics_data(found, correlations=correlations), *parts)
 
 
 @command(app, "delete")
@@ -529,10 +434,12 @@ def delete(
 
     With its history and its online values. Asks first.
     """
+    name, version = pinned(name, version)
     with session.store() as store:
         store.catalog.group(name)
         if version is not None:
-            _meta(store, name, version)  # not found comes before the question
+            with suppress(CorruptStoreError):  # one that cannot be read can be deleted
+                store.version(name, version)  # not found comes before the question
         what = f"feature group {name}" if version is None else f"version {version} of feature group {name}"
         session.confirm(f"delete {what}{' and the views that use it' if cascade else ''}", yes=yes)
         removed = store.delete(name, version=version, cascade=cascade)

@@ -16,12 +16,18 @@ from grange.errors import LeakWarning, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from grange.definitions import Catalog, FeatureSelection, FeatureView
+    from grange.definitions.transformations import Step
     from grange.frames import Rows
     from grange.types import DataType
 
 app = typer.Typer(help="Feature views: what one model consumes.", no_args_is_help=True, rich_markup_mode=None)
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The feature view.")]
+TrainingDatasetOption = Annotated[
+    int | None,
+    typer.Option("--training-dataset", metavar="N", help="Prepare features by what this training dataset learned."),
+]
+RawOption = Annotated[bool, typer.Option("--raw", help="Features as they are, before the view's transformations.")]
 
 
 @command(app, "list")
@@ -56,18 +62,34 @@ def info(session: Session, name: NameArgument) -> None:
         data = store.inspect(name)
         columns = _request_columns(store.catalog, view)
         data["request"] = [{"column": column, "dtype": str(dtype)} for column, dtype in columns.items()]
+    steps = {"on demand": view.on_demand, "transformations": view.transformations}
     shown = {
         "name": name,
         "description": data.get("description"),
-        "labels": data.get("labels"),
+        "labels": [str(label) for label in view.label_rules],
+        **({"filter": view.filter} if view.filter else {}),
+        **({"training helpers": view.training_helpers} if view.training_helpers else {}),
+        **({"inference helpers": view.inference_helpers} if view.inference_helpers else {}),
         "on error": data.get("on_error"),
         "owner": data.get("owner"),
         "tags": data.get("tags"),
+        **({"uses": data["uses"]} if data["uses"] else {}),
         "features": [_selection(selection) for selection in view.features],
+        **{what: [_step(step) for step in chosen] for what, chosen in steps.items() if chosen},
         **({"derived": [{"name": item, "is": text.text} for item, text in view.derived]} if view.derived else {}),
         "a request brings": data["request"],
     }
     session.out.show(data, *details_parts(shown))
+
+
+def _step(step: Step) -> dict[str, str]:
+    """One transformation as a row: its function, of what, giving what."""
+    given = ", ".join(f"{name}={value!r}" for name, value in step.parameters)
+    return {
+        "function": f"{step.function}({given})" if given else step.function,
+        "of": ", ".join(step.inputs),
+        "gives": ", ".join(step.output_names) or "columns that it names itself",
+    }
 
 
 def _selection(selection: FeatureSelection) -> dict[str, str]:
@@ -79,6 +101,7 @@ def _selection(selection: FeatureSelection) -> dict[str, str]:
         "features": ", ".join(selection.features) or "all",
         "on": on or "its own keys",
         "names": ", ".join(filter(None, [rename, f"prefix {selection.prefix}" if selection.prefix else ""])),
+        "join": selection.join,
     }
 
 
@@ -110,14 +133,53 @@ def create(
         list[str] | None,
         typer.Option(
             "--join",
-            metavar='"FG[@X.Y.Z] LEFT|ASOF ON[=KEY],... [PREFIX]"',
+            metavar='"FG[@X.Y.Z] INNER|LEFT|RIGHT|FULL|ASOF ON[=KEY],... [PREFIX]"',
             help="All features of another group, found point-in-time by these columns.",
         ),
     ] = None,
     label: Annotated[
         list[str] | None,
         typer.Option(
-            "--label", "--labels", metavar="COL,...", help="What the model predicts: spine column or FG:FEATURE."
+            "--label",
+            "--labels",
+            metavar='"COL [after 30d],..."',
+            help="What the model predicts: spine column or FG:FEATURE, and how long after its row it is known.",
+        ),
+    ] = None,
+    derived: Annotated[
+        list[str] | None,
+        typer.Option("--derived", metavar="NAME=SQL", help="A SQL expression over features and request columns."),
+    ] = None,
+    on_demand: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--on-demand",
+            metavar="FN:COL,...[->OUT,...]",
+            help="Features that an applied transformation makes of others when they are asked for. Repeatable.",
+        ),
+    ] = None,
+    transform: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--transform",
+            metavar="FN[(SETTING=VALUE,...)]:COL,...[->OUT,...]",
+            help="What prepares features for the model, in order: standard_scaler:amount,age. See transformation list.",
+        ),
+    ] = None,
+    where: Annotated[
+        str,
+        typer.Option("--filter", metavar="SQL", help="A condition on the rows of history; others are left out."),
+    ] = "",
+    training_helper: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--training-helper", metavar="COL,...", help="In training data, and no input of the model: FG:FEATURE, ..."
+        ),
+    ] = None,
+    inference_helper: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--inference-helper", metavar="COL,...", help="In vectors and training data, and no input of the model."
         ),
     ] = None,
     on_error: Annotated[
@@ -129,16 +191,17 @@ def create(
 ) -> None:
     """Apply a feature view.
 
-    No definition module is needed. A join finds, for each row, what was true at its time; it never drops or
-    multiplies rows, so INNER, RIGHT and FULL are refused. The view lives in the registry alone, so
-    `grange apply --prune` would delete it.
+    No definition module is needed. A join finds, for each row, what was true at its time: LEFT and ASOF keep every
+    row, INNER those for which the group has something to show. Without a spine, RIGHT asks at that group's keys and
+    times, FULL at both. The view lives in the registry alone, so `grange apply --prune` would delete it.
     """
-    from grange.cli.grammars import parse_tags
+    from grange.cli.grammars import parse_derived, parse_labels, parse_tags
     from grange.definitions import FeatureView
     from grange.definitions.feature_view import OnError
+    from grange.definitions.preparing import parse_step
 
     selections = _selections(feature_group, features or [], join or [])
-    labels = [item.strip() for text in label or () for item in text.split(",") if item.strip()]
+    labels = [item for text in label or () for item in parse_labels(text)]
     with session.store() as store:
         if name in store.catalog.views:
             raise RefusedError(
@@ -151,6 +214,12 @@ def create(
                 name,
                 features=selections,
                 labels=labels,
+                derived=parse_derived(derived or ()),
+                on_demand=[parse_step(text, store.catalog.transformations) for text in on_demand or ()],
+                transformations=[parse_step(text, store.catalog.transformations) for text in transform or ()],
+                filter=where,
+                training_helpers=_listed(training_helper),
+                inference_helpers=_listed(inference_helper),
                 on_error=cast(OnError, on_error),  # the constructor checks it
                 description=description,
                 owner=owner,
@@ -159,6 +228,11 @@ def create(
         done = store.apply([view])
     leaks = tell_leaks(session, done.leaks)
     session.out.show(done.to_dict(), str(done), f"applied as revision {done.revision}", *leaks)
+
+
+def _listed(texts: list[str] | None) -> list[str]:
+    """The items of an option that is given several times, or once with commas."""
+    return [item.strip() for text in texts or () for item in text.split(",") if item.strip()]
 
 
 def _selections(base: str | None, features: list[str], joins: list[str]) -> list[Any]:
@@ -207,6 +281,8 @@ def get(
     now: Annotated[
         str | None, typer.Option("--now", metavar="TIME", help="Read as of this time, instead of the clock's.")
     ] = None,
+    training_dataset: TrainingDatasetOption = None,
+    raw: RawOption = False,
 ) -> None:
     """Latest values from the online store.
 
@@ -218,14 +294,15 @@ def get(
         view = store.catalog.view(name)
         columns = _request_columns(store.catalog, view)
         rows = [parse_entry(text, columns, asked_by=f"feature view {name!r}") for text in entry]
-        found = store.get_online_features(name, rows, now=now)
+        found = store.get_online_features(name, rows, now=now, training_dataset=training_dataset, transform=not raw)
         values, statuses, times = found.to_dicts(), found.statuses, found.event_times
+        shown = [column for column, role in found.roles.items() if role in ("feature", "inference_helper")]
     if found.degraded:
         session.out.warn("the online store could not be reached; these are defaults (ONL-6)")
     vectors = [
         {
             "entry": row,
-            "values": {feature: value[feature] for feature in status},
+            "values": {feature: value[feature] for feature in shown},
             "statuses": {feature: each.name for feature, each in status.items()},
             "event_times": time,
         }
@@ -239,10 +316,11 @@ def get(
 
 
 def _vector_table(vector: dict[str, Any]) -> Table:
-    """One vector for people: a line per feature, with its status and the time it is from; derived ones have none."""
+    """One vector for people: a line per feature, with the status and time of what was read; what was made of it has
+    none."""
     rows = [
-        (feature, cell(vector["values"][feature]), status, moment(vector["event_times"].get(feature)))
-        for feature, status in vector["statuses"].items()
+        (feature, cell(value), vector["statuses"].get(feature, ""), moment(vector["event_times"].get(feature)))
+        for feature, value in vector["values"].items()
     ]
     return Table(("feature", "value", "status", "event time"), rows)
 
@@ -269,13 +347,15 @@ def read(
     as_known: Annotated[
         bool, typer.Option("--as-known", help="Hide rows that became known only after the spine's time (PIT-5).")
     ] = False,
+    training_dataset: TrainingDatasetOption = None,
+    raw: RawOption = False,
     engine: EngineOption = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also show the plan that was run.")] = False,
 ) -> None:
     """Training data, point-in-time correct.
 
     The values that the view's features had at the times of the spine. Without --spine, at the times of the first
-    group's own rows (--start and --end bound them).
+    group's own rows (--start and --end bound them), or of those that joins say.
     """
     from grange.cli.files import file_format, write_rows
     from grange.frames import Rows
@@ -288,13 +368,24 @@ def read(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LeakWarning)  # they are told below, as this command line tells things
             found = store.get_historical_features(
-                name, asked, event_time=event_time, start=start, end=end, as_known=as_known, engine=engine
+                name,
+                asked,
+                event_time=event_time,
+                start=start,
+                end=end,
+                as_known=as_known,
+                engine=engine,
+                training_dataset=training_dataset,
+                transform=not raw,
             )
         rows = Rows(polars=found.to_polars())
         plan = found.explain() if explain else None
     data: dict[str, Any] = {"rows": len(rows), "columns": rows.column_names, "versions": dict(found.versions)}
+    data["roles"] = dict(found.roles)
+    data["rows_left_out"] = found.rows_left_out
     data["leaks"] = [leak.to_dict() for leak in found.leaks]
-    extra = [*tell_leaks(session, found.leaks), *(["", plan] if plan else [])]
+    left_out = [f"{plural(found.rows_left_out, 'row')} left out by joins or the filter"] if found.rows_left_out else []
+    extra = [*left_out, *tell_leaks(session, found.leaks), *(["", plan] if plan else [])]
     if plan:
         data["plan"] = plan
     if output is not None:

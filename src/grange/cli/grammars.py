@@ -7,6 +7,8 @@
     expectation  amount:greater_than(0)[:fail|drop|warn]
     default      amount=0
     tag          tier=gold
+    label        "churned, orders:amount__sum__30d after 30d [at_maturity|at_event]"
+    derived      "share=amount / NULLIF(total, 0)"
 
 What cannot be read is a `UsageError` that repeats the grammar. Those of windowed features are in `grange.cli.windows`.
 """
@@ -27,7 +29,8 @@ from typing import Any, Final, get_args
 
 from grange.definitions import expectations
 from grange.definitions.expectations import Expectation, Kind, Policy
-from grange.definitions.references import FeatureSelection, parse_reference, select
+from grange.definitions.labels import Label, Observed
+from grange.definitions.references import FeatureSelection, JoinType, parse_reference, select
 from grange.errors import DefinitionError, GrangeError, RequestError, SchemaError, UsageError, closest_names
 from grange.types import DataType, parse_dtype, parse_duration
 from grange.types.names import parse_version
@@ -40,12 +43,14 @@ FEATURES_GRAMMAR: Final = '"name:type[:description],..."'
 ENTRY_GRAMMAR: Final = '"user_id=u1,region=eu", a value with a comma in double quotes'
 EXPECT_GRAMMAR: Final = '"column:check(arguments)[:fail|drop|warn]", for example "amount:greater_than(0):drop"'
 
-_POINT_IN_TIME: Final = ("LEFT", "ASOF")
-_REFUSED_JOINS: Final = {
-    "INNER": "an inner join drops the rows that find nothing",
-    "RIGHT": "a right join drops rows that find nothing and adds rows that nobody asked for",
-    "FULL": "a full join adds rows that nobody asked for",
+_JOINS: Final[Mapping[str, JoinType]] = {
+    "INNER": "inner",
+    "LEFT": "left",
+    "RIGHT": "right",
+    "FULL": "full",
+    "ASOF": "left",  # what every join here does
 }
+LABEL_GRAMMAR: Final = '"COL|FG:FEATURE [after <duration> [at_maturity|at_event]], ..."'
 _CONSTRUCTORS: Final[dict[str, Callable[..., Expectation]]] = {
     kind: getattr(expectations, kind) for kind in get_args(Kind)
 }
@@ -80,12 +85,13 @@ def parse_features(text: str) -> list[Column]:
 
 
 def parse_join(text: str) -> FeatureSelection:
-    """A join as the selection it means: all features of a group, found by these columns, under this prefix.
+    """A join as the selection it means: all features of a group, found by these columns, under this prefix. Which
+    rows stay is what `grange.select` says of joins.
 
     `<on>` is the column of the spine, `<right_on>` the group's join key where the two differ.
 
     Raises:
-        UsageError: not this grammar; or INNER, RIGHT or FULL, with the reason (PIT-1).
+        UsageError: not this grammar.
     """
     words = text.split()
     if len(words) not in (3, 4):
@@ -94,19 +100,15 @@ def parse_join(text: str) -> FeatureSelection:
     name, at, version = group.partition("@")
     if at and parse_version(version) is None:
         raise UsageError(f"join {text!r}: version {version!r} is not MAJOR.MINOR.PATCH", try_=f"{name}@1.0.0")
-    if kind.upper() in _REFUSED_JOINS:
-        raise UsageError(
-            f"join {text!r}: {_REFUSED_JOINS[kind.upper()]}, and a feature view never drops or multiplies rows (PIT-1)",
-            try_=f'"{group} LEFT {on}{" " + prefix[0] if prefix else ""}"',
-        )
-    if kind.upper() not in _POINT_IN_TIME:
+    join = _JOINS.get(kind.upper())
+    if join is None:
         raise UsageError(f"join {text!r}: no join is called {kind!r}", try_=f"write {JOIN_GRAMMAR}")
     pairs = [_pair(item, text) for item in on.split(",")]
     mapping = {right: left for left, right in pairs if left != right}
     if len({right for _, right in pairs}) != len(pairs):
         raise UsageError(f"join {text!r} takes one join key from two columns")
     try:
-        return select(name, version=version or None, on=mapping, prefix=prefix[0] if prefix else "")
+        return select(name, version=version or None, on=mapping, prefix=prefix[0] if prefix else "", join=join)
     except (RequestError, DefinitionError) as error:
         raise UsageError(f"join {text!r}: {error.message}", try_=f"write {JOIN_GRAMMAR}") from error
 
@@ -114,6 +116,44 @@ def parse_join(text: str) -> FeatureSelection:
 def join_columns(text: str) -> tuple[str, ...]:
     """The group's join keys that a (valid) join names, to check that none of the key is left out."""
     return tuple(_pair(item, text)[1] for item in text.split()[2].split(","))
+
+
+def parse_labels(text: str) -> list[Label]:
+    """`churned, orders:amount__sum__30d after 30d`: labels, and how long after their row each is known.
+
+    Raises:
+        UsageError: not this grammar, or no length.
+    """
+    labels = []
+    for item in _split(text, "labels", LABEL_GRAMMAR):
+        match item.split():
+            case [name]:
+                labels.append(_label(name, item))
+            case [name, "after", after]:
+                labels.append(_label(name, item, after=after))
+            case [name, "after", after, how] if how in get_args(Observed):
+                labels.append(_label(name, item, after=after, observed=how))
+            case _:
+                raise UsageError(f"label {item!r} cannot be read", try_=f"write {LABEL_GRAMMAR}")
+    return labels
+
+
+def _label(name: str, text: str, **options: Any) -> Label:
+    try:
+        return Label(name, **options)
+    except (DefinitionError, RequestError) as error:
+        raise UsageError(f"label {text!r}: {error.message}", found=error.found, try_=error.try_) from error
+
+
+def parse_derived(items: Iterable[str]) -> dict[str, str]:
+    """`share=amount / NULLIF(total, 0)`, one per item: SQL by the feature's name, at the first equals sign."""
+    derived: dict[str, str] = {}
+    for item in items:
+        name, sql = parse_assignment(item, what="derived")
+        if name in derived:
+            raise UsageError(f"two derived features are called {name!r}")
+        derived[name] = sql.strip()
+    return derived
 
 
 def parse_references(text: str, *, base: str | None = None) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Final, cast
 
 import typer
 
-from grange.cli import fg, fv, verbs
+from grange.cli import build, deriving, export, fg, fv, lineage, search, td, transformation, verbs, versions
 from grange.cli.output import (
     FAILED,
     INTERRUPTED,
@@ -61,8 +61,16 @@ def root(
 
 
 verbs.register(app)
+build.register(app)
+versions.register(app)
+lineage.register(app)
+search.register(app)
 app.add_typer(fg.app, name="fg")
+deriving.register(fg.app)
 app.add_typer(fv.app, name="fv")
+app.add_typer(td.app, name="td")
+app.add_typer(transformation.app, name="transformation")
+app.add_typer(export.app, name="export")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -57,6 +57,8 @@ tables, never in JSON or files.
 | keys | `{keys}` |
 | features (`fg create`) | `{features}` |
 | join | `{join}` |
+| label | `{label}` |
+| derived feature | `name=SQL` |
 | entry | `{entry}`: typed by the schema, `id=007` of a string key stays `007`; \
 a value with a comma stands in double quotes |
 | expectation, of `{checks}` | `{expect}` |
@@ -66,8 +68,10 @@ In the grammars of windowed features a function is written as in Python (`sum`, 
 column `*` stands for the rows themselves, and a window is a length (`7d`), a number of rows (`10rows`) or `lifetime`.
 Commas and colons in parentheses or quotes do not separate: `"amount:sum:7d:filter=country = 'a:b'"`.
 
-`LEFT` and `ASOF` mean the same in a join: for each row, what was true at its time, or null. `INNER`, `RIGHT` and
-`FULL` are refused, since a feature view never drops or multiplies rows (PIT-1).
+Every join finds, for each row, what was true at its time. `LEFT` and `ASOF` keep every row; `INNER` those for which the
+group has a visible row. Without a spine, `RIGHT` asks at that group's entity keys and times, and `FULL` at these and
+those of the groups before it. A given spine says itself which rows are asked for: there `RIGHT` is `INNER`, and `FULL`
+is `LEFT`. Online every requested row is answered (ONL-4).
 """
 
 
@@ -81,6 +85,7 @@ def reference() -> str:
         keys=grammars.KEYS_GRAMMAR,
         features=_escaped(grammars.FEATURES_GRAMMAR),
         join=_escaped(grammars.JOIN_GRAMMAR),
+        label=_escaped(grammars.LABEL_GRAMMAR),
         entry=_escaped(grammars.ENTRY_GRAMMAR.split(", a value")[0]),
         expect=_escaped(grammars.EXPECT_GRAMMAR.split(", for example")[0]),
         checks="`, `".join(get_args(Kind)),

@@ -5,16 +5,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from grange.cli.describing import group_details
 from grange.cli.output import ProgressReport, Table, count, details_parts, moment, plural
 from grange.cli.session import Session, VersionOption, YesOption, command
+from grange.cli.versions import GroupArgument, forecast_parts
+from grange.errors import CorruptStoreError
 
 if TYPE_CHECKING:
     from grange.quality.leaks import Leak
+    from grange.store import FeatureStore
     from grange.verbs.apply import ApplyPlan
 
 config_app = typer.Typer(help="The project's settings.", no_args_is_help=True, rich_markup_mode=None)
@@ -36,7 +39,6 @@ def register(app: typer.Typer) -> None:
     command(app, "plan")(plan)
     command(app, "apply")(apply)
     command(app, "materialize")(materialize)
-    command(app, "build", help="The same as materialize.")(materialize)
     command(app, "versions")(versions)
     command(app, "inspect")(inspect)
     command(app, "verify")(verify)
@@ -88,7 +90,8 @@ def plan(session: Session, prune: PruneOption = False) -> None:
     """
     with session.store() as store:
         planned = store.plan(prune=prune)
-    session.out.show(planned.to_dict(), *_changes(planned), *_kept(planned), *tell_leaks(session, planned.leaks))
+    parts = (*_changes(planned), *_kept(planned), *tell_leaks(session, planned.leaks))
+    session.out.show(planned.to_dict(), *parts, *forecast_parts(planned.versions))
 
 
 def apply(session: Session, prune: PruneOption = False, yes: YesOption = False) -> None:
@@ -103,7 +106,8 @@ def apply(session: Session, prune: PruneOption = False, yes: YesOption = False) 
                 session.confirm(f"delete {', '.join(change.name for change in doomed)}", yes=False)
         done = store.apply(prune=prune)
     applied = [f"applied as revision {done.revision}"] if done else []
-    session.out.show(done.to_dict(), *_changes(done), *applied, *tell_leaks(session, done.leaks))
+    parts = (*_changes(done), *applied, *tell_leaks(session, done.leaks), *forecast_parts(done.versions))
+    session.out.show(done.to_dict(), *parts)
 
 
 def tell_leaks(session: Session, leaks: Iterable[Leak]) -> list[str]:
@@ -142,12 +146,18 @@ def materialize(
         bool | None,
         typer.Option("--online/--no-online", help="Load the online store or not, instead of each group's own setting."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which versions it would make and why, and read no source.")
+    ] = False,
 ) -> None:
     """Compute feature groups and load the stores.
 
     Each group is computed from its source, published as a version, and its latest values are loaded online.
     With --start or --end only rows of that time are computed anew; all others stay.
     """
+    if dry_run:
+        _tell_versions(session, names, version)
+        return
     with session.store() as store, ProgressReport() as progress:
         done = store.materialize(
             names or None, version=version, start=start, end=end, engine=engine, online=online, progress=progress
@@ -170,17 +180,27 @@ def materialize(
     session.out.show([item.to_dict() for item in done], Table(headers, rows, right=frozenset(headers[2:])))
 
 
-def versions(session: Session, group: Annotated[str, typer.Argument(metavar="GROUP")]) -> None:
-    """A feature group's versions, newest first."""
+def _tell_versions(session: Session, names: list[str] | None, version: str | None) -> None:
+    with session.store() as store:
+        forecasts = store.plan_materialize(names or None, version=version)
+    session.out.show([each.to_dict() for each in forecasts], *forecast_parts(forecasts))
+
+
+def versions(session: Session, group: GroupArgument) -> None:
+    """A feature group's versions, newest first.
+
+    Says which is the latest, the one that is read when none is named, where that is not the newest.
+    """
     with session.store() as store:
         found = store.versions(group)
+        latest = _latest(session, store, found[0].name) if found else None
     rows = []
     for meta in reversed(found):
         summary = dict(meta.change_summary)
         why = ", ".join(str(summary[key]) for key in ("bump_type", "reason") if summary.get(key))
         features = count(meta.feature_rows if meta.aggregates else None)
         rows.append((meta.version, moment(meta.created_at)[:19], count(meta.row_count), features, why or "-"))
-    data = [meta.to_dict() for meta in reversed(found)]
+    data = [{**meta.to_dict(), "latest": meta.version == latest} for meta in reversed(found)]
     windowed = any(meta.aggregates for meta in found)
     stored = "events" if windowed else "rows"
     table = Table(
@@ -189,18 +209,41 @@ def versions(session: Session, group: Annotated[str, typer.Argument(metavar="GRO
         right=frozenset({stored, "feature rows"}),
         empty=f"no versions yet: grange materialize {group}",
     )
-    session.out.show(data, table if windowed else table.without("feature rows"))
+    back = [f"the latest is {latest}"] if latest is not None and latest != found[-1].version else []
+    session.out.show(data, table if windowed else table.without("feature rows"), *back)
+
+
+def _latest(session: Session, store: FeatureStore, group: str) -> str | None:
+    try:
+        return store.version(group).version
+    except CorruptStoreError as error:
+        session.out.warn(f"the latest version: {error.message}; {error.try_}")
+        return None
 
 
 def inspect(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A feature group, feature view or entity.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A feature group (GROUP@X.Y.Z: a version of it), view or entity.")
+    ],
     version: VersionOption = None,
 ) -> None:
     """Everything known of a definition."""
     with session.store() as store:
         data = store.inspect(name, version=version)
-    session.out.show(data, *details_parts(group_details(data) if data["kind"] == "feature_group" else data))
+    shown = group_details(_without_repeated_code(data)) if data["kind"] == "feature_group" else data
+    if "damage" in data:  # then there may be nothing stored to show them with
+        shown["versions"] = data["versions"]
+        session.out.warn(data["damage"])
+    session.out.show(data, *details_parts(shown))
+
+
+def _without_repeated_code(data: dict[str, Any]) -> dict[str, Any]:
+    """A group without the stored version's code, where that is the code of the definition, which stands there too."""
+    stored, transform = data["stored"], data["transform"] or {}
+    if stored is None or stored["code"] not in (transform.get("source_text"), transform.get("query"), ""):
+        return data
+    return {**data, "stored": {key: value for key, value in stored.items() if key != "code"}}
 
 
 def verify(
@@ -210,8 +253,8 @@ def verify(
 ) -> None:
     """Read all of history and say what is wrong with it.
 
-    Hashes of files and rows, metadata, leftovers of crashes. Published versions are never changed. Ends with 1 when
-    something is wrong and was not cleared.
+    Hashes of files and rows, metadata, leftovers of crashes; and whether the online store was loaded from the latest
+    versions. Published versions are never changed. Ends with 1 when something is wrong and was not cleared.
     """
     with session.store() as store:
         findings = store.verify(group, repair=repair)

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.entity import Entity
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.feature_view import FeatureView
-from grange.definitions.serialize import Definition, entity_from_data, group_from_data, view_from_data
-from grange.definitions.sources import FileSource, PushSource, TableSource
+from grange.definitions.serialize import (
+    Definition,
+    entity_from_data,
+    group_from_data,
+    transformation_from_data,
+    view_from_data,
+)
+from grange.definitions.sources import DerivedSource, FileSource, PushSource, TableSource
+from grange.definitions.stored_code import stored_function, stored_hash
+from grange.definitions.transformations import PythonCode, Role, Step, Transformation
 from grange.definitions.transforms import PythonTransform
-from grange.errors import ConflictError, CorruptStoreError, SourceError, StoreUnavailableError
+from grange.errors import (
+    ConflictError,
+    CorruptStoreError,
+    RefusedError,
+    SourceError,
+    StoreUnavailableError,
+    TransformError,
+)
 from grange.frames import Rows
 from grange.plan.nodes import Input, Node
 from grange.ports.connector import Connector
@@ -24,6 +39,8 @@ from grange.ports.online import OnlineStore
 from grange.ports.plugins import backends, create
 from grange.ports.registry import Kind, Registry, RegistryState, Run
 
+FunctionKey = tuple[str, Role, str]
+"""Of a transformation's function: the transformation's name, what the function is of it, its code hash."""
 SOURCE = "source"
 """The name under which a table source's frame, or pushed rows, are handed to the engine."""
 
@@ -44,6 +61,12 @@ class Parts:
     online_name: str
     local: dict[str, FeatureGroup] = field(default_factory=dict)
     """Groups defined in this process: they bring the functions and frames that no registry holds."""
+    functions: dict[FunctionKey, Callable[..., Any]] = field(default_factory=dict)
+    """The functions of transformations that this process has or loaded."""
+    catalog: Callable[[], Catalog] = field(default=lambda: Catalog({}, {}, {}))
+    """What is applied at this moment; for groups that are made of others."""
+    allow_stored_code: bool = False
+    """Whether code that came as text may run: what the operator set in `grange.toml`."""
     loaded: bool = False
     _registry: Registry | None = None
     _offline: OfflineStore | None = None
@@ -98,6 +121,8 @@ class Parts:
         """
         what = f"feature group {group.name!r}"
         match group.source:
+            case DerivedSource():
+                raise SourceError(f"{what} is made of other groups, and no source has its rows")
             case TableSource(frame=None):
                 raise SourceError(
                     f"{what}: the frame of its source {group.source.name!r} lives in the process that applied it",
@@ -138,6 +163,44 @@ class Parts:
     def remember(self, definitions: Iterable[Definition]) -> None:
         """Keep this process's own groups: their functions and frames."""
         self.local |= {item.name: item for item in definitions if isinstance(item, FeatureGroup)}
+        for item in definitions:
+            for own in _transformations(item):
+                for role, code in own.codes():
+                    if code.function is not None:
+                        self.functions[own.name, role, code.code_hash] = code.function
+
+    def with_functions(self, steps: tuple[Step, ...], *, asked_by: str) -> tuple[Step, ...]:
+        """Steps with the functions of their transformations, which this process has or can load.
+
+        Raises:
+            TransformError: the code of one is not here, and may not be taken from the registry.
+        """
+        return tuple(self._with_function(step, asked_by) for step in steps)
+
+    def _with_function(self, step: Step, asked_by: str) -> Step:
+        own = step.transformation
+        if own is None or own.mode == "sql":
+            return step
+        codes = {role: self._loaded(code, (own.name, role, code.code_hash), asked_by) for role, code in own.codes()}
+        return step.with_transformation(own.with_code(codes.get("apply"), codes.get("fit")))
+
+    def _loaded(self, code: PythonCode, key: FunctionKey, asked_by: str) -> PythonCode:
+        if code.function is not None:
+            return code
+        if key not in self.functions and not self.loaded:
+            self.loaded = True
+            self.remember(list(self.load_definitions()))
+        function = self.functions.get(key)
+        if function is None and not code.module:
+            function = self.functions[key] = run_stored(code, allowed=self.allow_stored_code)
+        if function is None:
+            raise TransformError(
+                f"the code of transformation {key[0]!r} is not loaded in this process",
+                asked_by=asked_by,
+                found=f"registered from module {code.module!r}, or changed since it was applied",
+                try_="name the module in grange.toml (definitions = [...]) and grange apply",
+            )
+        return replace(code, function=function)
 
     def with_code(self, group: FeatureGroup) -> FeatureGroup:
         """The applied group with its function or frame, if this process has it or can load it.
@@ -165,6 +228,7 @@ def catalog_of(state: RegistryState, local: Mapping[str, FeatureGroup]) -> Catal
     entities: dict[str, Entity] = {}
     groups: dict[str, FeatureGroup] = {}
     views: dict[str, FeatureView] = {}
+    transformations: dict[str, Transformation] = {}
     for record in state.records:
         try:
             match record.kind:
@@ -175,6 +239,8 @@ def catalog_of(state: RegistryState, local: Mapping[str, FeatureGroup]) -> Catal
                     groups[record.name] = _bind(group, local.get(record.name))
                 case "feature_view":
                     views[record.name] = view_from_data(record.name, record.definition)
+                case "transformation":
+                    transformations[record.name] = transformation_from_data(record.name, record.definition)
                 case _:
                     assert_never(record.kind)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -183,7 +249,7 @@ def catalog_of(state: RegistryState, local: Mapping[str, FeatureGroup]) -> Catal
                 found=f"{type(error).__name__}: {error}",
                 try_="apply its definition again: grange apply",
             ) from error
-    return Catalog(entities, groups, views)
+    return Catalog(entities, groups, views, transformations)
 
 
 def record_kind(definition: Definition) -> Kind:
@@ -195,8 +261,37 @@ def record_kind(definition: Definition) -> Kind:
             return "feature_group"
         case FeatureView():
             return "feature_view"
+        case Transformation():
+            return "transformation"
         case _:
             assert_never(definition)
+
+
+def run_stored(code: PythonCode, *, allowed: bool) -> Callable[..., Any]:
+    """The function of code that came as text, from the command line or a request.
+
+    Raises:
+        RefusedError: the operator does not allow it.
+        TransformError: the text is no function of that name, or is not what its hash says.
+    """
+    if not allowed:
+        raise RefusedError(
+            f"the code of {code.name!r} came as text, and stored code does not run here",
+            try_="put it into a definition module; or set allow_stored = true under [code] in grange.toml",
+        )
+    if stored_hash(code.source_text) != code.code_hash:
+        raise TransformError(f"the stored code of {code.name!r} is not what was applied", found="another code hash")
+    return stored_function(code.source_text, code.name)
+
+
+def _transformations(item: Definition) -> Iterable[Transformation]:
+    """The transformations in a definition."""
+    steps: tuple[Step, ...] = ()
+    if isinstance(item, FeatureGroup):
+        steps = item.on_demand
+    elif isinstance(item, FeatureView):
+        steps = (*item.on_demand, *item.transformations)
+    return [item] if isinstance(item, Transformation) else [s.transformation for s in steps if s.transformation]
 
 
 def _is_complete(group: FeatureGroup) -> bool:
