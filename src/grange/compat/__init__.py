@@ -1,0 +1,1 @@
+"""Compat: APIs of other systems over these parts, thin."""
