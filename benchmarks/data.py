@@ -128,6 +128,52 @@ def windows(events: int, users: int, days: int, spines: list[int]) -> Path:
     return folder
 
 
+def split(rows: int, keys: Keys) -> Path:
+    """Training rows in time order: key, time, twenty features, a label.
+
+    Returns:
+        A folder with `rows.parquet`.
+    """
+    folder = ROOT / f"split-{keys}-{rows}"
+
+    def make(target: Path) -> None:
+        random = np.random.default_rng(400)
+        user = random.integers(0, max(1, rows // 20), rows)
+        time = START + np.sort(random.integers(0, DAYS * DAY, rows))
+        columns = {f"f{j}": random.standard_normal(rows) for j in range(20)} | {"label": random.integers(0, 2, rows)}
+        _write(_table(user, time, keys) | columns, target / "rows.parquet")
+
+    _once(folder, make)
+    return folder
+
+
+def statistics(rows: int) -> Path:
+    """Columns as feature groups have them: 40 floats, 5 integers, 3 texts, a time, a truth; some with nulls.
+
+    Returns:
+        A folder with `rows.parquet`.
+    """
+    folder = ROOT / f"statistics-{rows}"
+
+    def make(target: Path) -> None:
+        random = np.random.default_rng(500)
+        columns: dict[str, object] = {}
+        for number in range(40):
+            missing = random.random(rows) < 0.02 * (number % 2)
+            columns[f"float{number}"] = pa.array(random.standard_normal(rows), mask=missing)
+        for number in range(5):
+            columns[f"integer{number}"] = pa.array(random.integers(0, 10 ** (number + 1), rows))
+        for number, count in enumerate((10, 1_000, 100_000)):
+            codes = random.integers(0, count, rows)
+            columns[f"text{number}"] = pa.array([f"value-{code}" for code in codes], mask=random.random(rows) < 0.01)
+        columns["time"] = pa.array(START + random.integers(0, DAYS * DAY, rows), pa.timestamp("us", tz="UTC"))
+        columns["truth"] = pa.array(random.random(rows) < 0.3)
+        _write(columns, target / "rows.parquet")
+
+    _once(folder, make)
+    return folder
+
+
 def _once(folder: Path, make: Callable[[Path], None]) -> None:
     """Make the folder beside its place and rename it there, so that half a folder is never taken for a whole."""
     if folder.exists():

@@ -38,6 +38,7 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--functions", default="", help="functions to compute, with commas; all without")
     parser.add_argument("--events", type=int, default=0, help="events of one entity key in its window")
     parser.add_argument("--engine", default="", help="engine to use, where there is a choice")
+    parser.add_argument("--by", default="", help="what a split goes by: time, key or row")
     return parser.parse_args()
 
 

@@ -199,6 +199,48 @@ def window_read(settings: argparse.Namespace) -> list[Case]:
     ]
 
 
+def build(settings: argparse.Namespace) -> list[Case]:
+    """What a build costs besides computing and writing its rows: validation, hashes, metadata, visibility."""
+    rows, spines = (20_000, [5_000]) if settings.small else (1_000_000, [100_000, 1_000_000])
+    contenders = (Contender("grange", "grange", "build.grange_"), Contender("parquet", "grange", "build.parquet_"))
+    return [Case(f"build, {rows:,} rows x 10 features", contenders, data.point_in_time(rows, spines, "integer"))]
+
+
+def split(settings: argparse.Namespace) -> list[Case]:
+    """Training rows divided into three parts in memory; the bar is twice the time of only reading them."""
+    rows = 10_000 if settings.small else 1_000_000
+    contenders = (
+        Contender("grange", "grange", "split.grange_"),
+        Contender("polars", "grange", "split.polars_"),
+        Contender("read-only", "grange", "split.read_only"),
+    )
+    kinds: tuple[data.Keys, ...] = ("integer", "string")
+    return [
+        Case(
+            f"split by {by}, {keys} keys, {rows:,} rows x 23 columns into three parts, reading included",
+            contenders,
+            data.split(rows, keys),
+            ("--by", by),
+            unit="ms",
+        )
+        for keys in kinds
+        for by in ("time", "key", "row")
+    ]
+
+
+def describe_columns(settings: argparse.Namespace) -> list[Case]:
+    """Statistics of every column; the bar is Polars' own, which are fewer."""
+    rows = 20_000 if settings.small else 1_000_000
+    contenders = (
+        Contender("grange", "grange", "statistics_.grange_"),
+        Contender("grange-mergeable", "grange", "statistics_.grange_", ("--engine", "mergeable")),
+        Contender("grange-correlations", "grange", "statistics_.grange_", ("--engine", "correlations")),
+        Contender("polars", "grange", "statistics_.polars_"),
+        Contender("duckdb-summarize", "grange", "statistics_.duckdb_"),
+    )
+    return [Case(f"statistics, {rows:,} rows x 50 columns, reading included", contenders, data.statistics(rows))]
+
+
 def startup(settings: argparse.Namespace) -> list[Case]:
     """Row 8: how long until the import is done, until the help is printed."""
     del settings
@@ -226,6 +268,9 @@ QUESTIONS = {
     "windows": windows,
     "windows-mlforge": windows_mlforge,
     "window-read": window_read,
+    "build": build,
+    "split": split,
+    "statistics": describe_columns,
     "startup": startup,
 }
 

@@ -47,8 +47,26 @@ if TYPE_CHECKING:
     )
     from grange.definitions.feature_group import FeatureGroup, feature_group
     from grange.definitions.feature_view import FeatureView
+    from grange.definitions.labels import Label
+    from grange.definitions.preparing import (
+        bin,  # noqa: A004 - reached as gr.bin
+        hash_buckets,
+        impute,
+        label_encoder,
+        log,
+        min_max_scaler,
+        one_hot_encoder,
+        ordinal_encoder,
+        quantile_scaler,
+        robust_scaler,
+        sklearn,
+        standard_scaler,
+        winsorize,
+    )
     from grange.definitions.references import FeatureSelection, select
-    from grange.definitions.sources import FileSource, PushSource, RequestSource, TableSource
+    from grange.definitions.sources import DerivedSource, FileSource, PushSource, RequestSource, TableSource
+    from grange.definitions.splits import GroupedSplit, KFold, RandomSplit, StratifiedSplit, TimeSplit
+    from grange.definitions.transformations import Step, Transformation, transformation
     from grange.errors import GrangeError, LeakWarning
     from grange.store import FeatureStore
 
@@ -71,8 +89,26 @@ _HOMES = {
     ],
     "definitions.feature_group": ["FeatureGroup", "feature_group"],
     "definitions.feature_view": ["FeatureView"],
+    "definitions.labels": ["Label"],
+    "definitions.preparing": [
+        "bin",
+        "hash_buckets",
+        "impute",
+        "label_encoder",
+        "log",
+        "min_max_scaler",
+        "one_hot_encoder",
+        "ordinal_encoder",
+        "quantile_scaler",
+        "robust_scaler",
+        "sklearn",
+        "standard_scaler",
+        "winsorize",
+    ],
     "definitions.references": ["FeatureSelection", "select"],
-    "definitions.sources": ["FileSource", "PushSource", "RequestSource", "TableSource"],
+    "definitions.sources": ["DerivedSource", "FileSource", "PushSource", "RequestSource", "TableSource"],
+    "definitions.splits": ["GroupedSplit", "KFold", "RandomSplit", "StratifiedSplit", "TimeSplit"],
+    "definitions.transformations": ["Step", "Transformation", "transformation"],
     "errors": ["GrangeError", "LeakWarning"],
     "store": ["FeatureStore"],
 }
@@ -82,6 +118,7 @@ _PACKAGES = ("recipes",)
 
 __all__ = [
     "Calendar",
+    "DerivedSource",
     "Entity",
     "Expectation",
     "FeatureGroup",
@@ -90,29 +127,51 @@ __all__ = [
     "FeatureView",
     "FileSource",
     "GrangeError",
+    "GroupedSplit",
+    "KFold",
+    "Label",
     "Lag",
     "LeakWarning",
     "PushSource",
+    "RandomSplit",
     "RequestSource",
     "Rolling",
     "Rollup",
     "Session",
+    "Step",
+    "StratifiedSplit",
     "TableSource",
+    "TimeSplit",
+    "Transformation",
     "__version__",
     "between",
+    "bin",
     "feature_group",
     "finite",
     "greater_than",
     "greater_than_or_equal",
+    "hash_buckets",
+    "impute",
+    "label_encoder",
     "length_between",
     "less_than",
     "less_than_or_equal",
+    "log",
     "matches",
+    "min_max_scaler",
     "not_null",
+    "one_hot_encoder",
     "one_of",
+    "ordinal_encoder",
+    "quantile_scaler",
     "recipes",
+    "robust_scaler",
     "select",
+    "sklearn",
+    "standard_scaler",
+    "transformation",
     "unique",
+    "winsorize",
 ]
 
 

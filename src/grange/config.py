@@ -42,7 +42,7 @@ class Setting:
     key: str
     """Dotted, as `Config.origin` takes it."""
     kind: str
-    """What its value is: a name, a list, a duration, codes."""
+    """What its value is: a name, a list, a duration, codes, true or false."""
     default: Any
     """As the file would write it; None when it depends on the folder."""
     summary: str
@@ -66,13 +66,14 @@ SETTINGS: Final = (
     Setting("locks.timeout", "duration", "60s", "how long to wait for somebody else's write"),
     Setting("leaks.errors", "codes", [], "the leaks that are errors: codes, or all for every warning"),
     Setting("leaks.ignore", "codes", [], "the codes of leaks that are not reported"),
+    Setting("code.allow_stored", "boolean", False, "whether code that came as text, not in a module, may run"),
 )
 """Every setting that has a default. A store section takes further options, whatever its backend declares."""
 
 RESERVED: Final = "root"
 """No option of a store: every backend is handed the project's folder under this name."""
 STORES: Final = ("offline", "online", "registry")
-_TABLES: Final = (*STORES, "locks", "leaks")
+_TABLES: Final = (*STORES, "locks", "leaks", "code")
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 _TOP: Final = tuple(dict.fromkeys(setting.key.split(".")[0] for setting in SETTINGS))
 
@@ -115,6 +116,8 @@ class Config:
     """Codes of leaks, or `all`; whether there are such codes is for `LeakPolicy` to say."""
     leak_ignore: tuple[str, ...] = ()
     """Codes of leaks."""
+    allow_stored_code: bool = False
+    """Whether code that came as text, from the command line or a request, may run."""
     origins: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     """(dotted key, where its value came from), in the order of `items`."""
 
@@ -155,6 +158,7 @@ class Config:
             lock_timeout=values["locks.timeout"],
             leak_errors=values["leaks.errors"],
             leak_ignore=values["leaks.ignore"],
+            allow_stored_code=values["code.allow_stored"],
             origins=tuple((key, origins[key]) for key in _in_order(origins)),
         )
 
@@ -182,6 +186,8 @@ class Config:
                 return format_duration(self.lock_timeout)
             case ["leaks", which]:
                 return list(self.leak_errors if which == "errors" else self.leak_ignore)
+            case ["code", _]:
+                return self.allow_stored_code
             case [section, "type"]:
                 return getattr(self, section).type
             case [section, option]:
@@ -362,6 +368,11 @@ def _checked(key: str, value: Any, place: str) -> Any:
             raise _wrong_type(key, value, 'a list of codes, such as ["LEAK-102"]', place)
         case "duration":
             return _duration(key, value, place)
+        case "boolean":
+            said = {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else value
+            if isinstance(said, bool):
+                return said
+            raise _wrong_type(key, value, "true or false", place)
         case _:
             if setting is not None and not isinstance(value, str | Path):
                 raise _wrong_type(key, value, "text", place)

@@ -8,7 +8,18 @@ import pytest
 from tests.docs.documents import blocks, compare, run_page
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/tutorial.md", "docs/how-to/windows.md", "docs/how-to/time-series.md"]
+PAGES = [
+    "README.md",
+    "docs/tutorial.md",
+    "docs/how-to/windows.md",
+    "docs/how-to/time-series.md",
+    "docs/how-to/training-datasets.md",
+    "docs/how-to/mlforge.md",
+    "docs/how-to/discovery.md",
+    "docs/how-to/lineage.md",
+    "docs/how-to/transformations.md",
+    "docs/semantics/views.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -198,6 +198,7 @@ def test_an_unknown_key_names_file_line_and_closest(
         ("[leaks]\nerrors = true", 2, "leaks.errors", "True (bool)"),
         ('[leaks]\nerrors = ""', 2, "leaks.errors", "'' (str)"),
         ("[leaks]\nignore = [102]", 2, "leaks.ignore", "[102] (list)"),
+        ('[code]\nallow_stored = "yes"', 2, "code.allow_stored", "'yes' (str)"),
         ('leaks = "all"', 1, "leaks", "'all' (str)"),
     ],
 )
@@ -281,6 +282,7 @@ def test_the_origin_of_each_value_is_told(project: Path) -> None:
         ("locks.timeout", "1m", "default"),
         ("leaks.errors", [], "default"),
         ("leaks.ignore", [], "default"),
+        ("code.allow_stored", False, "default"),
     ]
     assert {key: config.origin(key) for key, _, _ in config.items()} == {k: origin for k, _, origin in config.items()}
     with pytest.raises(ConfigError, match=r"no setting 'online.typ'") as caught:
@@ -328,10 +330,13 @@ def test_options_belong_to_the_type_that_they_were_written_for(project: Path) ->
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
 def test_every_setting_has_a_variable(project: Path, setting: Any) -> None:
-    config = load(project, environ={setting.variable: "7s"})
+    text, wanted = {"boolean": ("True", True), "list": ("7s", ["7s"]), "codes": ("7s", ["7s"])}.get(
+        setting.kind, ("7s", "7s")
+    )
+    config = load(project, environ={setting.variable: text})
 
     value = {key: value for key, value, _ in config.items()}[setting.key]
-    assert value == (["7s"] if setting.kind in ("list", "codes") else "7s")
+    assert value == wanted
     assert config.origin(setting.key) == f"environment {setting.variable}"
 
 
