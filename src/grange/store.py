@@ -591,7 +591,6 @@ class FeatureStore:
 
         Raises:
             UnknownTrainingDatasetError: there is none.
-            InUseError: a model was trained on it.
         """
         from grange.verbs.training.keeping import delete
 

@@ -386,12 +386,13 @@ class TestPreparing:
         dataset = prepared.training_dataset("churn")
 
         assert dataset.folds == 4
+        encoded = ["country___", "country__FR", "country__NZ"]  # what stands for null is no letter, so it is a line
         sizes = []
         for number in range(4):
             x, y, held_x, held_y = dataset.fold(number, frame="polars")
             assert abs(x["amount"].mean()) < 1e-9
             assert len(x) == len(y) and len(held_x) == len(held_y)
-            assert x.columns == held_x.columns
+            assert x.columns == held_x.columns == ["amount", *encoded]
             sizes.append(len(x))
         assert sizes == sorted(sizes) and sizes[0] > 0
 

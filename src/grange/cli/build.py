@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from grange.cli.session import Session, command
-from grange.cli.verbs import EndOption, EngineOption, StartOption, materialize
+from grange.cli.verbs import DryRunOption, EndOption, EngineOption, NumberOption, OnlineOption, StartOption, materialize
 from grange.errors import NotFoundError, UsageError, closest_names
 
 if TYPE_CHECKING:
@@ -31,19 +31,12 @@ def build(
         str | None,
         typer.Option("--tags", metavar="A,B", help="Instead, the groups that have one of these tags (A, or A=VALUE)."),
     ] = None,
-    version: Annotated[
-        str | None, typer.Option("--version", metavar="X.Y.Z", help="Number it so, instead of by what changed.")
-    ] = None,
+    version: NumberOption = None,
     start: StartOption = None,
     end: EndOption = None,
     engine: EngineOption = None,
-    online: Annotated[
-        bool | None,
-        typer.Option("--online/--no-online", help="Load the online store or not, instead of each group's own setting."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say which versions it would make and why, and read no source.")
-    ] = False,
+    online: OnlineOption = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """The same as materialize, for groups by name or tag.
 

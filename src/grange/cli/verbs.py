@@ -27,6 +27,16 @@ EndOption = Annotated[str | None, typer.Option("--end", metavar="TIME", help="Up
 EngineOption = Annotated[
     str | None, typer.Option("--engine", metavar="NAME", help="The engine to run on, instead of the project's.")
 ]
+NumberOption = Annotated[
+    str | None, typer.Option("--version", metavar="X.Y.Z", help="Number it so, instead of by what changed.")
+]
+OnlineOption = Annotated[
+    bool | None,
+    typer.Option("--online/--no-online", help="Load the online store or not, instead of each group's own setting."),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say which versions it would make and why, and read no source.")
+]
 PruneOption = Annotated[
     bool, typer.Option("--prune", help="Also delete what is applied and no definition module mentions.")
 ]
@@ -136,19 +146,12 @@ def materialize(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAMES]...", help="Feature groups; all without.")
     ] = None,
-    version: Annotated[
-        str | None, typer.Option("--version", metavar="X.Y.Z", help="Number it so, instead of by what changed.")
-    ] = None,
+    version: NumberOption = None,
     start: StartOption = None,
     end: EndOption = None,
     engine: EngineOption = None,
-    online: Annotated[
-        bool | None,
-        typer.Option("--online/--no-online", help="Load the online store or not, instead of each group's own setting."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say which versions it would make and why, and read no source.")
-    ] = False,
+    online: OnlineOption = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Compute feature groups and load the stores.
 

@@ -17,6 +17,8 @@ from grange.types.time import isoformat, to_utc
 if TYPE_CHECKING:
     import pyarrow as pa
 
+COLLECTION: Final = "training_datasets"
+"""Where the registry has a document per training dataset, as `DatasetMeta.to_dict` has it."""
 FORMATS: Final = ("parquet", "csv", "arrow")
 STATUSES: Final = ("written", "declared")
 ROLES: Final = (

@@ -32,3 +32,12 @@ class Engine(Protocol):
             UnsupportedError: this engine does not run such a node; raised before any work.
         """
         ...
+
+
+@runtime_checkable
+class RequestEngines(Protocol):
+    """An engine that reads once what several runs of one request have in common."""
+
+    def for_one_request(self) -> Engine:
+        """An engine for the runs of one request, which may hold state between them."""
+        ...

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from grange.definitions.expressions import Expression, derived_schema, parse_expression
+from grange.definitions.on_demand import output_types
 from grange.definitions.transformations import Transformation
 from grange.deriving.rows import compile_rows
 from grange.deriving.tables import evaluate_table
@@ -51,9 +52,7 @@ def output_schema(item: Transformation, input_types: Sequence[DataType]) -> Sche
     """
     if item.mode != "sql":
         _hands(item, input_types)  # refuses what it cannot be handed
-        return item.outputs
-    inferred = derived_schema(_expressions(item), _inputs(item, input_types))
-    return Schema(tuple(Column(name, item.outputs.get(name) or inferred[name]) for name in item.output_names))
+    return output_types(item, input_types)
 
 
 def transform_columns(

@@ -22,7 +22,7 @@ from grange.plan.bind import Bound, Layout, Request, Role, bind, key_columns, re
 from grange.plan.explain import explain
 from grange.plan.history import SPINE, plan_history, watched
 from grange.plan.nodes import Plan, PointInTimeJoin
-from grange.ports.engine import Engine
+from grange.ports.engine import Engine, RequestEngines
 from grange.ports.offline import Snapshot, VersionMeta
 from grange.quality.leaks import TRAINING_CODES, History, Leak, LeakPolicy, check_history, raise_or_return
 from grange.types.schema import Column
@@ -30,7 +30,6 @@ from grange.verbs.computing import with_computed, with_functions
 from grange.verbs.keeping import Kept, keep
 from grange.verbs.parts import Parts
 from grange.verbs.spine import (
-    RequestEngines,
     Spine,
     check_requests,
     engine_spine,

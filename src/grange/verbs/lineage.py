@@ -25,12 +25,12 @@ from grange.lineage.columns import column_graph
 from grange.lineage.finding import find, find_column
 from grange.lineage.graph import Direction
 from grange.lineage.things import group_node
+from grange.ports.datasets import COLLECTION as TRAINING_DATASETS
 from grange.ports.offline import NEVER_MATERIALIZED, VersionMeta
 from grange.ports.registry import Change, RegistryState
 from grange.verbs.parts import Parts, catalog_of
 from grange.verbs.runs import runs_of
 
-TRAINING_DATASETS: Final = "training_datasets"
 EXPORTS: Final = "exports"
 RUNS: Final = 1000
 """How many of the newest runs lineage tells of."""

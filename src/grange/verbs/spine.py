@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from grange.definitions.sources import FileSource
 from grange.errors import ColumnTypeError, KeyTypeError, MissingColumnError, RequestError, closest_names
@@ -28,17 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TIME_NAMES = ("event_time", "event_timestamp", "timestamp")
-
-
-@runtime_checkable
-class RequestEngines(Protocol):
-    """An engine that reads once what several runs of one request have in common."""
-
-    def for_one_request(self) -> Engine:
-        """An engine for the runs of one request, which may hold state between them."""
-        ...
-
-
 _NULLABLE = {
     **{f"{kind}int{bits}": f"{kind.upper()}Int{bits}" for kind in ("", "u") for bits in (8, 16, 32, 64)},
     "bool": "boolean",

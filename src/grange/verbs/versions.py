@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
@@ -24,6 +24,7 @@ from grange.errors import (
     UnknownVersionError,
 )
 from grange.plan.nodes import Order
+from grange.ports.datasets import COLLECTION as TRAINING_DATASETS
 from grange.ports.offline import Finding, Snapshot, VersionMeta
 from grange.ports.registry import Run
 from grange.serving.layouts import layout_of, place_of
@@ -35,8 +36,6 @@ from grange.verbs.parts import Parts
 from grange.verbs.runs import last_load, runs_of, takes_away
 
 PinKind = Literal["feature_view", "feature_group", "training_dataset"]
-TRAINING_DATASETS: Final = "training_datasets"
-"""The collection of documents of which each has the `pins` of one training dataset."""
 
 
 # what comes next

@@ -16,7 +16,7 @@ from grange.definitions.serialize import fingerprint, to_data
 from grange.definitions.splits import KFold, Split
 from grange.errors import MissingColumnError, SourceError, TransformError, closest_names
 from grange.frames import Rows
-from grange.ports.datasets import DatasetMeta, Pin
+from grange.ports.datasets import COLLECTION, DatasetMeta, Pin
 from grange.ports.offline import NEVER_MATERIALIZED
 from grange.types import Schema
 from grange.types.time import from_micros
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from grange.preparing import Prepared
     from grange.quality.leaks import Leak
 
-COLLECTION: Final = "training_datasets"
-"""Where the registry has a document per training dataset."""
 _LIBRARIES: Final = ("grange", "polars", "duckdb", "pyarrow", "numpy", "scikit-learn", "pandas")
 
 

@@ -284,8 +284,7 @@ class TrainingDataset:
                 f"training dataset {self.name} has no labels, so there is no y",
                 try_="FeatureView(..., labels=[...]), and another training dataset",
             )
-        features = [name for name in self.features if name in rows.column_names] or self._left(rows)
-        x, y = rows.select(features), rows.select(self.labels)
+        x, y = rows.select(self._features_of(rows)), rows.select(self.labels)
         one = len(self.labels) == 1
         match frame:
             case "polars":
@@ -299,8 +298,8 @@ class TrainingDataset:
             case _:
                 assert_never(frame)
 
-    def _left(self, rows: Rows) -> list[str]:
-        """The features of rows that a fold's transformations made: all but what has another role."""
+    def _features_of(self, rows: Rows) -> list[str]:
+        """The features of rows, those that a fold's transformations made among them: all but what has another role."""
         return [name for name in rows.column_names if self.meta.roles.get(name, "feature") == "feature"]
 
     def _with_role(self, role: str) -> tuple[str, ...]:
@@ -425,10 +424,12 @@ def array_of(values: Any, *, gaps: bool | None = None) -> NDArray[Any]:
         values: the column.
         gaps: whether it is to be of floats as if it had nulls; by its own nulls without.
     """
-    kind = str(values.type)
-    if kind == "bool" and (values.null_count if gaps is None else gaps):
-        values = values.cast("uint8").cast("float64")
-    elif gaps and ("int" in kind and kind.strip("u").startswith("int")):
+    import pyarrow as pa
+
+    with_nan = bool(values.null_count) if gaps is None else gaps
+    if with_nan and pa.types.is_boolean(values.type):
+        values = values.cast("uint8")
+    if with_nan and pa.types.is_integer(values.type):
         values = values.cast("float64", safe=False)
     array: NDArray[Any] = values.to_numpy() if hasattr(values, "chunks") else values.to_numpy(zero_copy_only=False)
     return array

@@ -18,10 +18,10 @@ from grange.errors import (
     UnsupportedError,
     closest_names,
 )
-from grange.ports.datasets import DatasetMeta
+from grange.ports.datasets import COLLECTION, DatasetMeta
 from grange.ports.offline import Finding
 from grange.verbs.parts import Parts
-from grange.verbs.training.compute import COLLECTION, key_of
+from grange.verbs.training.compute import key_of
 from grange.verbs.training.dataset import Stored, TrainingDataset
 
 if TYPE_CHECKING:
@@ -153,16 +153,8 @@ def delete(parts: Parts, view: str, version: int) -> tuple[str, ...]:
 
     Raises:
         UnknownTrainingDatasetError: there is none.
-        InUseError: a model was trained on it.
     """
     meta_of(parts, view, version)
-    models = [
-        document.key
-        for document in parts.registry.documents("models", limit=None)
-        if document.data.get("training_dataset") == [view, version]
-    ]
-    if models:
-        raise InUseError(f"training dataset {view}#{version} is what model {models[0]} was trained on")
     with suppress(UnknownTrainingDatasetError):  # gone already, by a deletion that was cut off
         parts.offline.datasets.delete(view, version)
     parts.registry.remove(COLLECTION, key_of(view, version))

@@ -12,11 +12,11 @@ from grange.definitions.feature_view import FeatureView
 from grange.definitions.splits import split_from_data
 from grange.errors import CorruptStoreError, RequestError, UnknownTrainingDatasetError, UnsupportedError
 from grange.frames import Rows
-from grange.ports.datasets import DatasetMeta
+from grange.ports.datasets import COLLECTION, DatasetMeta
 from grange.quality.leaks import TRAINING_CODES, LeakPolicy
 from grange.types.time import to_micros, to_utc
 from grange.verbs.parts import Parts
-from grange.verbs.training.compute import COLLECTION, Computed, compute, key_of, libraries
+from grange.verbs.training.compute import Computed, compute, key_of, libraries
 from grange.verbs.training.dataset import Held, Stored, TrainingDataset
 from grange.verbs.training.keeping import catalog_of_dataset, folds_prepared, meta_of
 from grange.verbs.training.request import TrainingRequest
