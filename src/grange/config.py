@@ -46,6 +46,8 @@ class Setting:
     default: Any
     """As the file would write it; None when it depends on the folder."""
     summary: str
+    choices: tuple[str, ...] = ()
+    """What it may be, where that is a few words."""
 
     @property
     def variable(self) -> str:
@@ -67,13 +69,46 @@ SETTINGS: Final = (
     Setting("leaks.errors", "codes", [], "the leaks that are errors: codes, or all for every warning"),
     Setting("leaks.ignore", "codes", [], "the codes of leaks that are not reported"),
     Setting("code.allow_stored", "boolean", False, "whether code that came as text, not in a module, may run"),
+    Setting("server.host", "text", "127.0.0.1", "the address that `grange serve` listens on"),
+    Setting("server.port", "integer", 8002, "its port"),
+    Setting("server.workers", "integer", 1, "how many processes serve"),
+    Setting("server.projects", "list", [], "further projects to serve: their folders, relative to this one"),
+    Setting("server.max_in_flight", "integer", 512, "requests at once per worker, above which it answers 429"),
+    Setting("server.max_body", "integer", 64 * 1024 * 1024, "bytes that a request's body may have"),
+    Setting("server.max_rows", "integer", 10_000, "rows that one online request may ask for"),
+    Setting("server.historical_rows", "integer", 100_000, "spine rows from which a historical request runs as a job"),
+    Setting(
+        "server.rate_limit", "number", 0.0, "requests a second that each caller may send per worker; 0 is no limit"
+    ),
+    Setting("server.request_timeout", "duration", "60s", "how long a request may take, jobs aside"),
+    Setting("server.grace", "duration", "30s", "how long requests may go on when the server is told to stop"),
+    Setting("server.tls_certificate", "path", "", "the certificate to serve HTTPS with: a PEM file"),
+    Setting("server.tls_key", "path", "", "its private key: a PEM file"),
+    Setting("server.log_format", "choice", "text", "lines for people, or JSON objects", ("text", "json")),
+    Setting("serving.cache", "off or duration", "off", "how old an online value may be that is answered from memory"),
+    Setting("serving.cache_entries", "integer", 100_000, "how many entity keys that cache holds"),
+    Setting("serving.store_timeout", "duration", "1s", "how long an online read may wait for the online store"),
+    Setting("serving.breaker_failures", "integer", 5, "outages in a row after which the online store is left alone"),
+    Setting("serving.breaker_pause", "duration", "5s", "for how long it is left alone"),
+    Setting("serving.log_share", "number", 0.0, "the share of served vectors that is logged, 0 to 1"),
+    Setting(
+        "security.encryption_key", "reference", "", "what seals online values: env:NAME, file:PATH or a key service's"
+    ),
+    Setting("security.allow_clear", "boolean", False, "whether online values of before there was that key are read"),
+    Setting("security.issuer", "text or nothing", "", "who signs the tokens (JWT) that are taken beside API keys"),
+    Setting("security.audience", "text or nothing", "", "whom those tokens are for"),
+    Setting("security.jwks", "text or nothing", "", "their public keys: a URL, or a file"),
+    Setting("security.role_claim", "text", "role", "the claim that names the role"),
+    Setting("security.project_claim", "text or nothing", "project", "the claim that names the project"),
+    Setting("tracing.endpoint", "text or nothing", "", "where OpenTelemetry traces are sent to: an OTLP/HTTP URL"),
+    Setting("tracing.share", "number", 1.0, "the share of requests that are traced, 0 to 1"),
 )
 """Every setting that has a default. A store section takes further options, whatever its backend declares."""
 
 RESERVED: Final = "root"
 """No option of a store: every backend is handed the project's folder under this name."""
 STORES: Final = ("offline", "online", "registry")
-_TABLES: Final = (*STORES, "locks", "leaks", "code")
+_TABLES: Final = (*STORES, "locks", "leaks", "code", "server", "serving", "security", "tracing")
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 _TOP: Final = tuple(dict.fromkeys(setting.key.split(".")[0] for setting in SETTINGS))
 
@@ -94,6 +129,61 @@ class StoreConfig:
     def __repr__(self) -> str:
         shown = "".join(f", {name}={_masked(name, value)!r}" for name, value in self.pairs)
         return f"StoreConfig({self.type!r}{shown})"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """How `grange serve` listens, and what it lets through. Sizes are bytes; a limit of 0 is none."""
+
+    host: str
+    port: int
+    workers: int
+    projects: tuple[str, ...]
+    max_in_flight: int
+    max_body: int
+    max_rows: int
+    historical_rows: int
+    rate_limit: float
+    request_timeout: dt.timedelta
+    grace: dt.timedelta
+    tls_certificate: str
+    tls_key: str
+    log_format: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServingConfig:
+    """How online reads treat the online store."""
+
+    cache: dt.timedelta | None
+    """How stale an answer may be; None is no cache."""
+    cache_entries: int
+    store_timeout: dt.timedelta
+    breaker_failures: int
+    breaker_pause: dt.timedelta
+    log_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityConfig:
+    """Who is taken at their word, and what is sealed. Empty texts are unset."""
+
+    encryption_key: str
+    """A reference to a key, never the key."""
+    allow_clear: bool
+    issuer: str
+    audience: str
+    jwks: str
+    role_claim: str
+    project_claim: str
+
+
+@dataclass(frozen=True, slots=True)
+class TracingConfig:
+    """Where traces go; nowhere without an endpoint."""
+
+    endpoint: str
+    share: float
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -118,6 +208,10 @@ class Config:
     """Codes of leaks."""
     allow_stored_code: bool = False
     """Whether code that came as text, from the command line or a request, may run."""
+    server: ServerConfig = field(default_factory=lambda: _section_default("server"))
+    serving: ServingConfig = field(default_factory=lambda: _section_default("serving"))
+    security: SecurityConfig = field(default_factory=lambda: _section_default("security"))
+    tracing: TracingConfig = field(default_factory=lambda: _section_default("tracing"))
     origins: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     """(dotted key, where its value came from), in the order of `items`."""
 
@@ -159,6 +253,10 @@ class Config:
             leak_errors=values["leaks.errors"],
             leak_ignore=values["leaks.ignore"],
             allow_stored_code=values["code.allow_stored"],
+            server=_section("server", values),
+            serving=_section("serving", values),
+            security=_section("security", values),
+            tracing=_section("tracing", values),
             origins=tuple((key, origins[key]) for key in _in_order(origins)),
         )
 
@@ -188,6 +286,8 @@ class Config:
                 return list(self.leak_errors if which == "errors" else self.leak_ignore)
             case ["code", _]:
                 return self.allow_stored_code
+            case [("server" | "serving" | "security" | "tracing") as section, name]:
+                return _plain(getattr(getattr(self, section), name))
             case [section, "type"]:
                 return getattr(self, section).type
             case [section, option]:
@@ -198,6 +298,38 @@ class Config:
     def __repr__(self) -> str:
         shown = ", ".join(f"{key}={value!r}" for key, value, _ in self.items())
         return f"Config(root={str(self.root)!r}, {shown})"
+
+
+_SECTIONS: Final[Mapping[str, Any]] = {
+    "server": ServerConfig,
+    "serving": ServingConfig,
+    "security": SecurityConfig,
+    "tracing": TracingConfig,
+}
+
+
+def _section(section: str, values: Mapping[str, Any]) -> Any:
+    """One section's settings as its value."""
+    named = [setting.key for setting in SETTINGS if setting.key.startswith(f"{section}.")]
+    return _SECTIONS[section](**{key.split(".", 1)[1]: values[key] for key in named})
+
+
+def _section_default(section: str) -> Any:
+    named = (setting for setting in SETTINGS if setting.key.startswith(f"{section}."))
+    return _section(section, {setting.key: _checked(setting.key, setting.default, DEFAULT) for setting in named})
+
+
+def _plain(value: Any) -> Any:
+    """A setting's value as JSON has it."""
+    match value:
+        case None:
+            return "off"
+        case dt.timedelta():
+            return format_duration(value)
+        case tuple():
+            return list(value)
+        case _:
+            return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +500,22 @@ def _checked(key: str, value: Any, place: str) -> Any:
             raise _wrong_type(key, value, 'a list of codes, such as ["LEAK-102"]', place)
         case "duration":
             return _duration(key, value, place)
+        case "off or duration":
+            return None if value in ("off", False) else _duration(key, value, place)
+        case "integer" | "number":
+            return _number(key, value, place, whole=kind == "integer")
+        case "choice" if setting is not None:
+            if value in setting.choices:
+                return value
+            raise _wrong_type(key, value, " or ".join(setting.choices), place)
+        case "reference":
+            if isinstance(value, str) and (not value or re.match(r"[a-z][a-z0-9_]*:.", value)):
+                return value
+            raise _wrong_type(key, MASK, "a reference, such as env:NAME or file:PATH, and never the key itself", place)
+        case "text or nothing" | "path":
+            if isinstance(value, str | Path):
+                return str(value).strip()
+            raise _wrong_type(key, value, "text", place)
         case "boolean":
             said = {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else value
             if isinstance(said, bool):
@@ -377,6 +525,17 @@ def _checked(key: str, value: Any, place: str) -> Any:
             if setting is not None and not isinstance(value, str | Path):
                 raise _wrong_type(key, value, "text", place)
             return str(value) if isinstance(value, Path) else value
+
+
+def _number(key: str, value: Any, place: str, *, whole: bool) -> int | float:
+    """A number that is not negative, from a number or its text."""
+    read = _toml_value(value) if isinstance(value, str) else value
+    if isinstance(read, int | float) and not isinstance(read, bool) and math.isfinite(read) and read >= 0:
+        if isinstance(read, int):
+            return read if whole else float(read)
+        if not whole:
+            return read
+    raise _wrong_type(key, value, "a whole number, not negative" if whole else "a number, not negative", place)
 
 
 def _duration(key: str, value: Any, place: str) -> dt.timedelta:
@@ -460,9 +619,14 @@ def _is_secret(key: str) -> bool:
     )
 
 
+def _names_secret(key: str) -> bool:
+    """Whether a setting says where a secret is, and is none itself."""
+    return key in _BY_KEY and _BY_KEY[key].kind in ("path", "reference")
+
+
 def _masked(key: str, value: Any) -> Any:
     """The value as people may see it: secrets, and credentials inside URLs and key=value texts, are masked."""
-    if value is not None and _is_secret(key):
+    if value is not None and _is_secret(key) and not _names_secret(key):
         return MASK
     if isinstance(value, Mapping):
         return {name: _masked(str(name), inner) for name, inner in value.items()}

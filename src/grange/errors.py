@@ -15,7 +15,10 @@
     │   ├── UnknownVersionError
     │   ├── UnknownBackendError
     │   ├── UnknownTransformationError
-    │   └── UnknownTrainingDatasetError
+    │   ├── UnknownTrainingDatasetError
+    │   ├── UnknownKeyError
+    │   ├── UnknownPolicyError
+    │   └── UnknownJobError
     ├── RequestError (ValueError)               a question that cannot be answered as it was asked
     │   ├── MissingColumnError                  a join key, time or request column is not there
     │   ├── KeyTypeError                        a key of another type than the group's (PIT-4)
@@ -28,12 +31,18 @@
     │   ├── ExpectationError                    an expectation with policy "fail" failed
     │   ├── TransformError                      a transform function raised or returned something else
     │   └── CorruptStoreError                   a stored file cannot be read back
+    │       └── TamperedError                   something stored was changed by other means than Grange's
     ├── RefusedError                            understood, and not done
     │   ├── ConflictError                       somebody else is at it; may be retried
     │   ├── InUseError                          something still depends on it
     │   ├── UnsupportedError                    the chosen backend does not promise this
     │   ├── StateLayoutError                    online window state that was made for other aggregations
-    │   └── LeakError                           values from the future, where the leak policy refuses them
+    │   ├── LeakError                           values from the future, where the leak policy refuses them
+    │   ├── UnauthenticatedError                who asks is not known
+    │   ├── ForbiddenError                      who asks is known, and may not
+    │   ├── PreconditionError                   what is changed is not what the caller saw
+    │   ├── TooLargeError                       more rows or bytes than a limit lets through
+    │   └── OverloadedError                     too much at once; may be retried after a while
     ├── StoreUnavailableError (ConnectionError) an outage; never read as a missing feature (ONL-6)
     │   └── StorageFullError                    no space left where rows are written
     ├── ConfigError (ValueError)                grange.toml or its environment overrides
@@ -202,6 +211,24 @@ class UnknownTrainingDatasetError(NotFoundError):
     code = "GRANGE-208"
 
 
+class UnknownKeyError(NotFoundError):
+    """No API key has this id."""
+
+    code = "GRANGE-209"
+
+
+class UnknownPolicyError(NotFoundError):
+    """No policy has this name."""
+
+    code = "GRANGE-210"
+
+
+class UnknownJobError(NotFoundError):
+    """No job has this id."""
+
+    code = "GRANGE-211"
+
+
 class RequestError(GrangeError, ValueError):
     """A question that cannot be answered as it was asked."""
 
@@ -274,6 +301,12 @@ class CorruptStoreError(DataError):
     code = "GRANGE-405"
 
 
+class TamperedError(CorruptStoreError):
+    """Something stored was changed, removed or put in another place by other means than Grange's."""
+
+    code = "GRANGE-406"
+
+
 class RefusedError(GrangeError):
     """Understood, and not done."""
 
@@ -309,6 +342,37 @@ class StateLayoutError(RefusedError):
     """The online window state was made for other aggregations: it has to be built again from the group's events."""
 
     code = "GRANGE-505"
+
+
+class UnauthenticatedError(RefusedError):
+    """No credentials, or such as nobody has: unknown, expired, revoked or malformed. Which of them is not said."""
+
+    code = "GRANGE-506"
+
+
+class ForbiddenError(RefusedError):
+    """Who asks is known, and neither role nor policy lets them do this."""
+
+    code = "GRANGE-507"
+
+
+class TooLargeError(RefusedError):
+    """More rows, bytes or nesting in one request than the limits let through."""
+
+    code = "GRANGE-508"
+
+
+class OverloadedError(RefusedError):
+    """Too many requests at once, or more than this caller may send. `details["retry_after"]` is seconds to wait."""
+
+    code = "GRANGE-509"
+    retry = True
+
+
+class PreconditionError(RefusedError):
+    """What is changed is not what the caller saw (`If-Match`), or is there already (`If-None-Match: *`)."""
+
+    code = "GRANGE-510"
 
 
 class LeakWarning(UserWarning):

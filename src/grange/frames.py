@@ -7,6 +7,7 @@ into the other once, when asked. Nothing here knows a feature store.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -195,7 +196,7 @@ def _distinctly_named(table: pa.Table, what: str) -> pa.Table:
 
 def _check_distinct(names: Sequence[str], what: str) -> None:
     if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise RequestError(f"{what}: several columns have one name", found=", ".join(map(repr, twice)))
 
 

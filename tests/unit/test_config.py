@@ -268,7 +268,8 @@ def test_the_origin_of_each_value_is_told(project: Path) -> None:
         environ={"GRANGE_ONLINE__READERS": "5"},
     )
 
-    assert list(config.items()) == [
+    sections = ("server.", "serving.", "security.", "tracing.")
+    assert [item for item in config.items() if not item[0].startswith(sections)] == [
         ("project", "rides", "default"),
         ("engine", "duckdb", "grange.toml"),
         ("definitions", ["features.py"], "default"),
@@ -330,9 +331,16 @@ def test_options_belong_to_the_type_that_they_were_written_for(project: Path) ->
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
 def test_every_setting_has_a_variable(project: Path, setting: Any) -> None:
-    text, wanted = {"boolean": ("True", True), "list": ("7s", ["7s"]), "codes": ("7s", ["7s"])}.get(
-        setting.kind, ("7s", "7s")
-    )
+    text, wanted = {
+        "boolean": ("True", True),
+        "list": ("7s", ["7s"]),
+        "codes": ("7s", ["7s"]),
+        "integer": ("7", 7),
+        "number": ("0.5", 0.5),
+        "reference": ("env:KEY", "env:KEY"),
+    }.get(setting.kind, ("7s", "7s"))
+    if setting.kind == "choice":
+        text = wanted = setting.choices[-1]
     config = load(project, environ={setting.variable: text})
 
     value = {key: value for key, value, _ in config.items()}[setting.key]
@@ -530,3 +538,29 @@ def test_the_documented_file_is_the_default(project: Path) -> None:
     config = load(project, example)
     assert dataclasses.replace(config, file=None) == bare
     assert {config.origin(setting.key) for setting in SETTINGS} == {"grange.toml"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("server.port", -1, "a whole number"),
+        ("server.port", True, "a whole number"),
+        ("server.port", 1.5, "a whole number"),
+        ("serving.log_share", float("nan"), "a number"),
+        ("server.log_format", "xml", "text or json"),
+        ("serving.cache", "soon", "duration"),
+        ("security.encryption_key", "8J+YgCBub3QgYSByZWZlcmVuY2U=", "never the key itself"),
+    ],
+)
+def test_a_section_says_what_a_value_must_be(project: Path, key: str, value: Any, wanted: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(project, overrides={key: value})
+    assert wanted in str(caught.value)
+    assert "8J" not in str(caught.value)
+
+
+def test_sections_have_their_values_in_types(project: Path) -> None:
+    config = load(project, '[serving]\ncache = "2s"\nlog_share = 1\n[server]\nprojects = ["other"]')
+    assert (config.serving.cache, config.serving.log_share) == (dt.timedelta(seconds=2), 1.0)
+    assert (config.server.projects, config.server.port) == (("other",), 8002)
+    assert load(project, '[serving]\ncache = "off"').serving.cache is None

@@ -33,10 +33,11 @@ from grange.errors import DefinitionError
 from grange.types import Schema, parse_duration
 from grange.types.aggregates import Aggregate
 from grange.types.names import EVENT_TIME, check_column, check_name
+from grange.types.remembering import Remembering
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class FeatureGroup:
+class FeatureGroup(Remembering):
     """A named, versioned table of features, keyed by entities and event time, computed from a source.
 
     Args:
@@ -178,7 +179,11 @@ class FeatureGroup:
         Args:
             schema: the fixed schema; without it, what the definition declares.
         """
-        whole = self.schema if schema is None else schema
+        if schema is None:
+            return self.remembered("features", lambda: self._features(self.schema))
+        return self._features(schema)
+
+    def _features(self, whole: Schema) -> Schema:
         if self.aggregations:
             return Schema.of((item.name, item.dtype) for item in self.aggregates(whole))
         return whole.without([*self.join_keys, self.event_time, *filter(None, [self.created_time])])

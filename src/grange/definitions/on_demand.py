@@ -69,6 +69,10 @@ def offered(group: FeatureGroup) -> Schema:
     Raises:
         DefinitionError: as `check_group_steps`.
     """
+    return group.remembered("offered", lambda: _offered(group))
+
+
+def _offered(group: FeatureGroup) -> Schema:
     known = group.features()
     return Schema((*known.columns, *on_demand_schema(group, known).columns)) if group.on_demand else known
 

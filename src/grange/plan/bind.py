@@ -137,7 +137,7 @@ def _selection(
 ) -> BoundSelection:
     selection = taken.selection
     group = catalog.group(selection.source, asked_by=request.name)
-    layout = stored.get((group.name, selection.version)) or Layout.of(group)
+    layout = stored.get((group.name, selection.version)) or group.remembered("layout", lambda: Layout.of(group))
     return BoundSelection(group, layout, selection, label)
 
 

@@ -13,6 +13,7 @@ from grange.plan.nodes import Computed
 from grange.types import DataType, Schema, format_duration
 from grange.types.aggregates import Aggregate
 from grange.types.durations import timedelta_of, to_micros
+from grange.types.remembering import Remembering
 
 Role = Literal[
     "key", "event_time", "spine", "request", "feature", "label", "training_helper", "inference_helper"
@@ -21,7 +22,7 @@ Role = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Remembering):
     """How a group's rows lie where they are read: as they were stored, maybe under an older definition."""
 
     schema: Schema
@@ -52,6 +53,9 @@ class Layout:
     @property
     def features(self) -> Schema:
         """The feature columns: the aggregates, or else all but the entity key and the times."""
+        return self.remembered("features", self._features)
+
+    def _features(self) -> Schema:
         if self.aggregates:
             return Schema.of((item.name, item.dtype) for item in self.aggregates)
         return self.schema.without([*self.entity_keys, self.event_time, *filter(None, [self.created_time])])

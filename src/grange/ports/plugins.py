@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from grange.errors import ConfigError, UnknownBackendError, closest_names
 
-Port = Literal["engines", "connectors", "offline_stores", "online_stores", "registries"]
+Port = Literal["engines", "connectors", "offline_stores", "online_stores", "registries", "key_services"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from grange.errors import SchemaError
 from grange.types.dtypes import DataType, as_dtype, parse_dtype
+from grange.types.remembering import Remembering
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +22,15 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(Remembering):
     """Columns in order; names are unique."""
 
     columns: tuple[Column, ...] = ()
 
     def __post_init__(self) -> None:
-        names = self.names
-        if len(set(names)) != len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
+        if len(self._by_name) != len(self.columns):
+            counts = Counter(column.name for column in self.columns)
+            twice = sorted(name for name, count in counts.items() if count > 1)
             raise SchemaError(f"columns named twice: {', '.join(twice)}")
 
     @classmethod
@@ -39,10 +41,17 @@ class Schema:
         pairs = columns.items() if isinstance(columns, Mapping) else columns
         return cls(tuple(Column(name, as_dtype(dtype)) for name, dtype in pairs))
 
+    def __hash__(self) -> int:
+        return self.remembered("hash", lambda: hash(self.columns))
+
+    @property
+    def _by_name(self) -> dict[str, Column]:
+        return self.remembered("by name", lambda: {column.name: column for column in self.columns})
+
     @property
     def names(self) -> tuple[str, ...]:
         """The columns' names, in order."""
-        return tuple(column.name for column in self.columns)
+        return tuple(self._by_name)
 
     def __iter__(self) -> Iterator[Column]:
         return iter(self.columns)
@@ -51,22 +60,22 @@ class Schema:
         return len(self.columns)
 
     def __contains__(self, name: object) -> bool:
-        return any(column.name == name for column in self.columns)
+        return name in self._by_name
 
     def __getitem__(self, name: str) -> DataType:
-        for column in self.columns:
-            if column.name == name:
-                return column.dtype
-        raise SchemaError(f"no column {name!r}", found=", ".join(self.names))
+        found = self._by_name.get(name)
+        if found is None:
+            raise SchemaError(f"no column {name!r}", found=", ".join(self.names))
+        return found.dtype
 
     def get(self, name: str) -> DataType | None:
         """The type of a column, or None when there is no such column."""
-        return next((column.dtype for column in self.columns if column.name == name), None)
+        found = self._by_name.get(name)
+        return None if found is None else found.dtype
 
     def select(self, names: Iterable[str]) -> Schema:
         """The named columns, in the order asked for."""
-        names = list(names)
-        by_name = {column.name: column for column in self.columns}
+        names, by_name = list(names), self._by_name
         missing = [name for name in names if name not in by_name]
         if missing:
             raise SchemaError(f"no column {missing[0]!r}", found=", ".join(self.names))
