@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from tests.contracts.postgresql_server import missing, postgresql_server
+from tests.servers.postgresql import OWN, missing, postgresql_url
 from tests.unit.registries.old_registry import make_first
 
-from grange.errors import UnsupportedError
+from grange.errors import ConfigError, CorruptStoreError, StoreUnavailableError, UnsupportedError
+from grange.ports.journal import every_entry, verify_journal
 from grange.ports.plugins import backends, create
-from grange.ports.registry import RegistryState
+from grange.ports.registry import Registry, RegistryState, Use
+from grange.registries.sql.postgresql import PostgresqlOptions
 from grange.testing.registry import (
     NOW,
     ODD_QUERIES,
@@ -32,9 +35,6 @@ from grange.testing.registry import (
     updated,
 )
 
-POSTGRESQL = "GRANGE_TEST_POSTGRESQL_URL"
-"""Names a PostgreSQL database to use instead of a server of the tests' own."""
-
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Callable[[], str]]:
@@ -43,10 +43,9 @@ def postgresql() -> Iterator[Callable[[], str]]:
 
         @cache
         def url() -> str:
-            given = os.environ.get(POSTGRESQL)
-            if not given and (install := missing()) is not None:
+            if OWN not in os.environ and (install := missing()) is not None:
                 pytest.skip(f"PostgreSQL is not installed: {install}")
-            return given or stack.enter_context(postgresql_server())
+            return stack.enter_context(postgresql_url())
 
         yield url
 
@@ -167,6 +166,11 @@ def test_postgresql_is_migrated_to_the_tables_of_the_code(tmp_path: Path, postgr
             "WHERE schemaname = current_schema()",
             "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
             "WHERE connamespace = current_schema()::regnamespace",
+            "SELECT relname, tgname, replace(pg_get_triggerdef(pg_trigger.oid), current_schema(), '') FROM pg_trigger "
+            "JOIN pg_class ON tgrelid = pg_class.oid AND relnamespace = current_schema()::regnamespace "
+            "WHERE NOT tgisinternal",
+            "SELECT proname, replace(pg_get_functiondef(oid), current_schema(), '') FROM pg_proc "
+            "WHERE pronamespace = current_schema()::regnamespace",
         )
         with engine.connect() as connection:
             rows = [tuple(row) for query in queries for row in connection.exec_driver_sql(query)]
@@ -209,3 +213,296 @@ def test_both_databases_find_the_same_in_the_same_order(tmp_path: Path, postgres
         assert len(registries[0].search("user", limit=200)) > 20
         for registry in registries:
             registry.close()
+
+
+# --- journals that somebody touches who can write to the database ----------------------------------------------
+
+GUARDS = {
+    "sqlite": [
+        "DROP TRIGGER journal_entries_refuse_update",
+        "DROP TRIGGER journal_entries_refuse_delete",
+        "DROP TRIGGER journal_entries_refuse_replace",
+    ],
+    "postgresql": ["DROP TRIGGER journal_entries_refuse ON journal_entries"],
+}
+HEAD = 6
+"""Entries of the journal that is touched."""
+
+
+@pytest.fixture
+def touched(options: Mapping[str, Any]) -> Iterator[tuple[Registry, sqlalchemy.Engine]]:
+    """A registry with a journal of six entries, and a way into its database."""
+    registry = create("registries", "sql", dict(options))
+    for number in range(HEAD // 2):
+        registry.append("audit", [{"n": number, "who": "u1"}, {"n": number, "who": "u2"}], now=NOW)
+    engine = sqlalchemy.create_engine(options["url"])
+    yield registry, engine
+    engine.dispose()
+    registry.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE journal_entries SET data = '{}' WHERE number = 2",
+        "DELETE FROM journal_entries WHERE number = 2",
+        "DELETE FROM journal_entries",
+        "UPDATE journal_fields SET number = 1",
+        "DELETE FROM journal_fields",
+    ],
+)
+def test_a_database_refuses_to_change_a_journal(touched: tuple[Registry, sqlalchemy.Engine], statement: str) -> None:
+    registry, engine = touched
+    kept = registry.entries("audit")
+
+    with pytest.raises(sqlalchemy.exc.DBAPIError, match="only added to"), engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+    assert registry.entries("audit") == kept
+    assert len(registry.entries("audit", where={"who": "u1"})) == HEAD // 2
+
+
+@pytest.mark.parametrize(
+    ("flavour", "statement"),
+    [
+        ("sqlite", "INSERT OR REPLACE INTO journal_entries SELECT journal, 2, at, data, previous_hash, hash "
+                   "FROM journal_entries WHERE number = 3"),
+        ("postgresql", "TRUNCATE journal_entries"),
+        ("postgresql", "TRUNCATE journal_fields CASCADE"),
+    ],
+)  # fmt: skip
+def test_other_ways_to_change_a_journal_are_refused_too(
+    tmp_path: Path, postgresql: Callable[[], str], flavour: str, statement: str
+) -> None:
+    with RECIPES["sql", flavour](tmp_path, postgresql) as options:
+        registry = create("registries", "sql", options)
+        registry.append("audit", [{"n": number} for number in range(3)], now=NOW)
+        engine = sqlalchemy.create_engine(options["url"])
+        with pytest.raises(sqlalchemy.exc.DBAPIError, match="only added to"), engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+        assert len(registry.entries("audit")) == 3
+        engine.dispose()
+        registry.close()
+
+
+@pytest.mark.parametrize(
+    ("statements", "expected"),
+    [
+        (["UPDATE journal_entries SET data = '{\"n\":9}' WHERE number = 3"], {("changed", 3)}),
+        (["UPDATE journal_entries SET at = at + 1 WHERE number = 6"], {("changed", 6)}),
+        (["UPDATE journal_entries SET hash = previous_hash WHERE number = 3"], {("changed", 3), ("replaced", 3)}),
+        (["DELETE FROM journal_entries WHERE number = 3"], {("removed", 3)}),
+        (["DELETE FROM journal_entries WHERE number > 4"], {("cut_off", 5)}),
+        (["DELETE FROM journal_entries"], {("cut_off", 1)}),
+        (
+            [
+                "UPDATE journal_entries SET number = 100 WHERE number = 3",
+                "UPDATE journal_entries SET number = 3 WHERE number = 4",
+                "UPDATE journal_entries SET number = 4 WHERE number = 100",
+            ],
+            {("changed", 3), ("changed", 4)},
+        ),
+        (
+            [
+                "INSERT INTO journal_entries SELECT journal, 7, at, data, previous_hash, hash FROM journal_entries "
+                "WHERE number = 6"
+            ],
+            {("changed", 7)},
+        ),
+        (
+            [
+                "UPDATE journal_entries SET number = number + 100 WHERE number > 3",
+                "INSERT INTO journal_entries SELECT journal, 4, at, data, previous_hash, hash FROM journal_entries "
+                "WHERE number = 1",
+                "UPDATE journal_entries SET number = number - 99 WHERE number > 100",
+            ],
+            {("changed", number) for number in range(4, 8)},
+        ),
+    ],
+)
+def test_what_is_done_to_a_journal_is_found(
+    touched: tuple[Registry, sqlalchemy.Engine], statements: list[str], expected: set[tuple[str, int]]
+) -> None:
+    """The triggers are gone, as for anybody who owns the tables."""
+    registry, engine = touched
+    head = registry.head("audit")
+    assert head is not None and head.number == HEAD
+    with engine.begin() as connection:
+        for statement in (*GUARDS[engine.dialect.name], *statements):
+            connection.exec_driver_sql(statement)
+
+    found = verify_journal("audit", every_entry(registry, "audit"), anchor=head.anchor)
+    assert {(finding.fault, finding.first) for finding in found.findings} >= expected
+    assert {finding.first for finding in found.findings} == {number for _, number in expected}
+
+
+@pytest.mark.parametrize(
+    "change", ["data = '{'", "data = '[1]'", f"data = '{'[' * 100_000}'", "at = 9223372036854775807"]
+)
+def test_an_entry_that_is_none_is_named(touched: tuple[Registry, sqlalchemy.Engine], change: str) -> None:
+    registry, engine = touched
+    with engine.begin() as connection:
+        for statement in (*GUARDS[engine.dialect.name], f"UPDATE journal_entries SET {change} WHERE number = 3"):
+            connection.exec_driver_sql(statement)
+
+    with pytest.raises(CorruptStoreError, match="entry 3 of journal 'audit'"):
+        registry.entries("audit")
+    assert len(registry.entries("audit", after=3)) == 3
+
+
+# --- PostgreSQL: schemas, pools, timeouts ------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(url: str, **options: Any) -> Iterator[Registry]:
+    registry = create("registries", "sql", {"url": url, **options})
+    try:
+        yield registry
+    finally:
+        registry.close()
+
+
+def _schemas(url: str) -> set[str]:
+    engine = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.connect() as connection:
+        found = set(connection.exec_driver_sql("SELECT nspname FROM pg_namespace").scalars())
+    engine.dispose()
+    return found
+
+
+@pytest.fixture
+def names(postgresql: Callable[[], str]) -> Iterator[list[str]]:
+    """Names of schemas that are not there; they are gone afterwards."""
+    made = [f"grange_{uuid.uuid4().hex}" for _ in range(2)]
+    yield made
+    engine = sqlalchemy.create_engine(sqlalchemy.make_url(postgresql()).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        for name in made:
+            connection.exec_driver_sql(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
+    engine.dispose()
+
+
+def test_two_projects_in_one_database_see_nothing_of_each_other(
+    postgresql: Callable[[], str], names: list[str]
+) -> None:
+    with _opened(postgresql(), schema=names[0]) as one, _opened(postgresql(), schema=names[1]) as other:
+        assert not _schemas(postgresql()) & set(names), "a schema is made at first use"
+        one.commit([created(group(owner="payments"))], expected_revision=0, now=NOW)
+        one.record_run(run())
+        one.put("exports", "e", {"n": 1}, now=NOW)
+        one.next_number("exports")
+        one.count_uses([Use("entity", "user", "", "read")], now=NOW)
+        one.append("audit", [{"who": "u1"}], now=NOW)
+
+        assert other.state() == RegistryState(0, ())
+        assert other.revisions() == other.runs() == other.uses() == other.search("") == ()
+        assert other.documents("exports") == other.entries("audit") == ()
+        assert other.commit([created(record())], expected_revision=0, now=NOW) == 1
+        assert other.next_number("exports") == 1
+        assert other.append("audit", [{"who": "u2"}], now=NOW)[0].number == 1
+        assert [entry.data for entry in one.entries("audit")] == [{"who": "u1"}]
+        assert one.state().records == (group(owner="payments"),)
+    assert set(names) <= _schemas(postgresql())
+
+
+def test_a_schema_is_found_again_and_made_once(postgresql: Callable[[], str], names: list[str]) -> None:
+    """Several handles race to make it."""
+    handles = [create("registries", "sql", {"url": postgresql(), "schema": names[0]}) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(pool.map(lambda registry: registry.next_number("exports"), handles))
+    for registry in handles:
+        registry.close()
+    assert sorted(taken) == [1, 2, 3, 4]
+
+
+def test_a_user_who_may_not_make_schemas_uses_one_that_is_there(
+    postgresql: Callable[[], str], names: list[str]
+) -> None:
+    engine = sqlalchemy.create_engine(sqlalchemy.make_url(postgresql()).set(drivername="postgresql+psycopg"))
+    user = names[0]
+    with engine.begin() as connection:
+        for statement in (f"CREATE USER {user}", f"CREATE SCHEMA {user} AUTHORIZATION {user}"):
+            connection.exec_driver_sql(statement)
+    url = sqlalchemy.make_url(postgresql()).set(username=user).render_as_string(hide_password=False)
+    with _opened(url, schema=user) as allowed:
+        assert allowed.next_number("exports") == 1
+    with (
+        _opened(url, schema=names[1]) as refused,
+        pytest.raises(StoreUnavailableError, match="cannot be used") as caught,
+    ):
+        refused.revision()
+    assert "CREATE" in (caught.value.try_ or "")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {user} CASCADE")
+        connection.exec_driver_sql(f"DROP USER {user}")
+    engine.dispose()
+
+
+def test_a_schema_that_a_pooler_drops_is_refused(
+    postgresql: Callable[[], str], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables would lie in another project's schema."""
+    monkeypatch.setattr(PostgresqlOptions, "server_settings", "-cstatement_timeout=1000")
+    with _opened(postgresql(), schema=names[0]) as registry, pytest.raises(ConfigError, match="does not use"):
+        registry.revision()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"schema": name} for name in ("", "A", "a-b", "a b", "a;b", 'a"b', "a.b", "pg_a", "1a", "ä", "a" * 64, 7)),
+        *({"pool_size": value} for value in (0, -1, 1.5, True, "5")),
+        *({"max_connections": value} for value in (0, 4, True, "9")),
+        *({name: value} for name in ("pool_timeout", "statement_timeout") for value in (-1, "30s", True, 1e9)),
+    ],
+    ids=str,
+)
+def test_options_that_are_none_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        create("registries", "sql", {"url": "postgresql://user@host/db", **options})
+
+
+def test_sqlite_has_none_of_these_options(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="PostgreSQL"):
+        create("registries", "sql", {"url": "sqlite:///registry.db", "root": tmp_path, "schema": "shop"})
+
+
+def test_a_statement_that_takes_too_long_is_an_outage(postgresql: Callable[[], str], names: list[str]) -> None:
+    """Somebody holds a lock; reading and writing end in time, and work again when it is gone."""
+    engine = sqlalchemy.create_engine(sqlalchemy.make_url(postgresql()).set(drivername="postgresql+psycopg"))
+    with _opened(postgresql(), schema=names[0], statement_timeout=0.1) as registry:
+        registry.append("audit", [{"n": 1}], now=NOW)
+        with engine.begin() as other:
+            other.exec_driver_sql(f"LOCK TABLE {names[0]}.journal_entries IN ACCESS EXCLUSIVE MODE")
+            for ask in (lambda: registry.head("audit"), lambda: registry.append("audit", [{"n": 2}], now=NOW)):
+                with pytest.raises(StoreUnavailableError, match="in time"):
+                    ask()
+        assert [entry.number for entry in registry.append("audit", [{"n": 2}], now=NOW)] == [2]
+    engine.dispose()
+
+
+def test_connections_are_limited(postgresql: Callable[[], str], names: list[str]) -> None:
+    limits = {"pool_size": 1, "max_connections": 1, "pool_timeout": 0.1}
+    with _opened(postgresql(), schema=names[0], **limits) as registry:
+        registry.revision()
+        with registry._database.reading(), pytest.raises(StoreUnavailableError, match="got free"):
+            registry.revision()
+        assert registry.revision() == 0
+
+
+def test_parameters_of_the_url_are_kept(postgresql: Callable[[], str], names: list[str]) -> None:
+    """What the url asks for stays beside what the options ask for."""
+    url = sqlalchemy.make_url(postgresql()).update_query_dict({"options": "-c geqo=off", "application_name": "shop"})
+    with _opened(url.render_as_string(hide_password=False), schema=names[0]) as registry:
+        with registry._database.reading() as connection:
+            asked = ("geqo", "application_name", "search_path", "statement_timeout")
+            told = [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in asked]
+        assert told == ["off", "shop", names[0], "1min"]
+
+
+def test_a_server_without_tls_is_refused_where_the_url_wants_it(postgresql: Callable[[], str]) -> None:
+    url = sqlalchemy.make_url(postgresql()).update_query_dict({"sslmode": "require"})
+    with (
+        _opened(url.render_as_string(hide_password=False)) as registry,
+        pytest.raises(StoreUnavailableError, match="reached"),
+    ):
+        registry.revision()

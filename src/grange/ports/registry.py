@@ -1,7 +1,8 @@
 """The port of a registry: everything that was applied, and the facts and counters that are kept beside it.
 
-Three small ports make the one: `Definitions` (what was applied, found again by words), `Documents` (facts, JSON by
-collection and key) and `Uses` (who used what, how often). Code that needs one of them asks for that one.
+Four small ports make the one: `Definitions` (what was applied, found again by words), `Documents` (facts, JSON by
+collection and key), `Uses` (who used what, how often) and `Journal` (facts that are never changed). Code that needs one
+of them asks for that one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
+
+from grange.ports.journal import Entry
 
 Kind = Literal["entity", "feature_group", "feature_view", "transformation"]
 Expected = Literal["any", "absent", "present"]
@@ -279,8 +282,62 @@ class Uses(Protocol):
 
 
 @runtime_checkable
-class Registry(Definitions, Documents, Uses, Protocol):
-    """What was applied, facts, and counters: all that is shared by those who work on one project."""
+class Journal(Protocol):
+    """Lists of facts that only grow, each chained by hashes; `grange.ports.journal` says how, and verifies them.
+
+    There is no way to change or remove an entry. A journal's name is letters, digits and underscores, at most 512;
+    anything else is a RequestError. Journals know nothing of each other.
+    """
+
+    def append(self, journal: str, facts: Sequence[Mapping[str, Any]], *, now: dt.datetime) -> tuple[Entry, ...]:
+        """Add facts to the end, in one transaction: all or none. Returns their entries; no facts make none.
+
+        Entries are numbered without gaps in the order in which they are appended, whoever appends: several writers come
+        one after another.
+
+        Raises:
+            RequestError: a fact that has no canonical form (`canonical_json`); nothing was appended.
+            ConflictError: others kept appending for longer than a writer waits; nothing was appended.
+            StoreUnavailableError: the registry cannot be reached. Whether the facts were appended is known only where
+                the connection broke before the end of the transaction.
+        """
+        ...
+
+    def entries(
+        self,
+        journal: str,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int = 1000,
+        where: Mapping[str, str | int | bool] | None = None,
+        newest_first: bool = False,
+    ) -> tuple[Entry, ...]:
+        """Entries by number; a journal that nobody wrote to is empty.
+
+        Args:
+            journal: which one.
+            after: only entries with a higher number.
+            before: only entries with a lower number.
+            limit: at most so many.
+            where: top-level fields of the facts and their values, equal in type and value (`True` is not `1`). What is
+                found so is found by an index that no hash covers: to prove something, read and verify all entries.
+            newest_first: the highest number first.
+
+        Raises:
+            RequestError: a value in `where` that is no text, integer or boolean; a negative limit.
+            CorruptStoreError: an entry that is none, as only somebody else can have written it.
+        """
+        ...
+
+    def head(self, journal: str) -> Entry | None:
+        """The newest entry; None when there is none."""
+        ...
+
+
+@runtime_checkable
+class Registry(Definitions, Documents, Uses, Journal, Protocol):
+    """What was applied, facts, counters and journals: all that is shared by those who work on one project."""
 
     name: str
 

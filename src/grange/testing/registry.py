@@ -30,8 +30,7 @@ import pytest
 from grange.errors import ConflictError, RequestError
 from grange.ports.plugins import create
 from grange.ports.registry import Change, Document, Hit, Kind, Record, Registry, RegistryState, Run, Use, UseCount
-
-NOW = dt.datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=dt.UTC)
+from grange.testing.registry_journals import NOW, JournalContract, is_intact
 
 OpenRegistry = Callable[[], Registry]
 
@@ -95,7 +94,7 @@ def found(hits: Sequence[Hit]) -> list[str]:
     return [f"{hit.name}:{hit.feature}" if hit.feature else hit.name for hit in hits]
 
 
-class RegistryContract:
+class RegistryContract(JournalContract):
     """What every registry promises."""
 
     @pytest.fixture
@@ -967,6 +966,42 @@ class RegistryContract:
             list(pool.map(count, range(len(handles))))
         assert [one.count for one in handles[0].uses()] == [40] * 10
 
+    def test_processes_lose_no_count(self, backend: str, options: dict[str, Any], open_registry: OpenRegistry) -> None:
+        """Servers count the same things on their own, and the registry adds them up."""
+        in_processes(3, backend, options, "use")
+
+        assert [one.count for one in open_registry().uses()] == [3 * _COUNTS * (number + 1) for number in range(10)]
+
+    # --- journals --------------------------------------------------------------------------------------------
+
+    def test_processes_append_one_after_another(
+        self, backend: str, options: dict[str, Any], open_registry: OpenRegistry
+    ) -> None:
+        """They also meet at the first use of an empty registry."""
+        answers = in_processes(3, backend, options, "append")
+
+        registry = open_registry()
+        taken = sorted(number for answer in answers for number in answer["numbers"])
+        assert taken == [entry.number for entry in registry.entries("audit")] == list(range(1, 3 * 4 * _COUNTS + 1))
+        assert is_intact(registry, "audit")
+        for answer in answers:
+            mine = registry.entries("audit", where={"worker": answer["worker"]})
+            assert [entry.number for entry in mine] == answer["numbers"]
+
+    @pytest.mark.parametrize(("steps", "wait_ms"), [(1, 0), (2, 4), (5, 9), (6, 15), (9, 2)])
+    def test_a_killed_process_leaves_whole_batches(
+        self, backend: str, options: dict[str, Any], open_registry: OpenRegistry, steps: int, wait_ms: int
+    ) -> None:
+        killed_after(steps, wait_ms, backend, options, "append_on")
+
+        registry = open_registry()
+        head = registry.head("audit")
+        count = 0 if head is None else head.number
+        assert count % _WIDE == 0 and count // _WIDE >= steps - 1
+        assert is_intact(registry, "audit")
+        assert len(registry.entries("audit", where={"kept": True}, limit=100_000)) == count
+        assert registry.append("audit", [{"n": 0}], now=NOW)[0].number == count + 1
+
     # --- a process that is killed ----------------------------------------------------------------------------
 
     @pytest.mark.parametrize(("steps", "wait_ms"), [(1, 0), (13, 3), (17, 6), (18, 15), (26, 40), (27, 2), (40, 1)])
@@ -1160,7 +1195,15 @@ def child() -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
-    actions = {"race": _race, "count": _count, "number": _number, "write": _write}
+    actions = {
+        "race": _race,
+        "count": _count,
+        "number": _number,
+        "use": _use,
+        "write": _write,
+        "append": _append,
+        "append_on": _append_on,
+    }
     answer = actions[task["action"]](registry, task["worker"])
     sys.stdout.write(json.dumps({"worker": task["worker"], **answer}))
     registry.close()
@@ -1215,6 +1258,25 @@ def _write(registry: Registry, _: int) -> dict[str, Any]:
         _say(registry.count_uses, uses, now=NOW)
         _say(registry.next_number, "exports")
     raise AssertionError("unreachable")
+
+
+def _use(registry: Registry, worker: int) -> dict[str, Any]:
+    """Counts things in an order of its own: number 0 once, number 1 twice, and so on."""
+    uses = [Use("feature_group", "spend", f"f{number}", "online", number + 1) for number in range(10)]
+    for _ in range(_COUNTS):
+        registry.count_uses(uses[worker:] + uses[:worker], now=NOW)
+    return {}
+
+
+def _append(registry: Registry, worker: int) -> dict[str, Any]:
+    made = [registry.append("audit", [{"worker": worker, "n": n} for n in range(4)], now=NOW) for _ in range(_COUNTS)]
+    return {"numbers": [entry.number for entries in made for entry in entries]}
+
+
+def _append_on(registry: Registry, _: int) -> dict[str, Any]:
+    """Goes on until the process is killed; says a line before each step."""
+    while True:
+        _say(registry.append, "audit", [{"n": number, "kept": True} for number in range(_WIDE)], now=NOW)
 
 
 _WIDE = 300

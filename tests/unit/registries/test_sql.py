@@ -68,6 +68,9 @@ def ask_everything(registry: SqlRegistry) -> list[Any]:
         lambda: registry.next_number("exports"),
         lambda: registry.count_uses([Use("entity", "user", "", "read")], now=NOW),
         registry.uses,
+        lambda: registry.append("audit", [{"who": "u1"}], now=NOW),
+        lambda: registry.entries("audit", where={"who": "u1"}),
+        lambda: registry.head("audit"),
     ]
 
 
@@ -383,7 +386,7 @@ def test_a_malformed_file_is_corrupt(registry: SqlRegistry, path: Path) -> None:
 def test_missing_tables_are_corrupt(registry: SqlRegistry, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         tables = "runs definitions changes revisions search_words search_marks search_entries document_fields documents"
-        for table in [*tables.split(), "sequences", "uses"]:
+        for table in [*tables.split(), "sequences", "uses", "journal_entries", "journal_fields"]:
             connection.execute(f"DROP TABLE {table}")
 
     assert_corrupt(registry, path)

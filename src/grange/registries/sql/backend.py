@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from grange.errors import ConfigError, ConflictError, RequestError
+from grange.ports.journal import Entry
 from grange.ports.registry import (
     Change,
     Document,
@@ -25,7 +26,7 @@ from grange.ports.registry import (
     Use,
     UseCount,
 )
-from grange.registries.sql import documents, searching
+from grange.registries.sql import documents, journals, searching
 from grange.registries.sql import uses as counting
 from grange.registries.sql.data import check_limit, json_text, parsed
 from grange.registries.sql.database import Database, newest_revision
@@ -42,15 +43,16 @@ class SqlRegistry:
     Args:
         url: `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://user@host/database`.
         root: the project's folder, where a relative SQLite path lies.
+        options: of PostgreSQL alone, as `PostgresqlOptions` has them.
 
     Raises:
-        ConfigError: not the url of a database that it can use.
+        ConfigError: not the url of a database that it can use; an option that is wrong or of another database.
     """
 
     name = "sql"
 
-    def __init__(self, url: str, *, root: str | Path = ".") -> None:
-        self._database = _database_of(url, Path(root))
+    def __init__(self, url: str, *, root: str | Path = ".", **options: Any) -> None:
+        self._database = _database_of(url, Path(root), options)
 
     def __repr__(self) -> str:
         return f"SqlRegistry({self._database.shown!r})"
@@ -232,6 +234,41 @@ class SqlRegistry:
         with self._database.reading() as connection:
             return counting.uses(connection, name, since)
 
+    def append(self, journal: str, facts: Sequence[Mapping[str, Any]], *, now: dt.datetime) -> tuple[Entry, ...]:
+        """As `Registry.append`."""
+        if not facts:
+            journals.check_journal(journal)
+            return ()
+        with self._database.writing() as connection:
+            return journals.append(connection, journal, facts, now)
+
+    def entries(
+        self,
+        journal: str,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int = 1000,
+        where: Mapping[str, str | int | bool] | None = None,
+        newest_first: bool = False,
+    ) -> tuple[Entry, ...]:
+        """As `Registry.entries`."""
+        with self._database.reading() as connection:
+            return journals.entries(
+                connection,
+                journal,
+                after=after,
+                before=before,
+                limit=limit,
+                where=where or {},
+                newest_first=newest_first,
+                shown=self._database.shown,
+            )
+
+    def head(self, journal: str) -> Entry | None:
+        """As `Registry.head`."""
+        return next(iter(self.entries(journal, limit=1, newest_first=True)), None)
+
     def close(self) -> None:
         """As `Registry.close`; a later use opens the database again."""
         self._database.close()
@@ -240,7 +277,7 @@ class SqlRegistry:
         return parsed(text, what, self._database.shown)
 
 
-def _database_of(url: str, root: Path) -> Database:
+def _database_of(url: str, root: Path, options: Mapping[str, Any]) -> Database:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
@@ -250,11 +287,17 @@ def _database_of(url: str, root: Path) -> Database:
         case "sqlite", "sqlite" | "sqlite+pysqlite":
             from grange.registries.sql.sqlite import SqliteDatabase
 
+            if options:
+                raise ConfigError(
+                    f"{next(iter(options))} is an option of a registry in PostgreSQL",
+                    found="a SQLite file",
+                    try_="leave it out, or url = 'postgresql://user@host/database'",
+                )
             return SqliteDatabase(parsed, root)
         case "postgresql", "postgresql" | "postgresql+psycopg":
-            from grange.registries.sql.postgresql import PostgresqlDatabase
+            from grange.registries.sql.postgresql import PostgresqlDatabase, PostgresqlOptions
 
-            return PostgresqlDatabase(_with_psycopg(parsed))
+            return PostgresqlDatabase(_with_psycopg(parsed), PostgresqlOptions(**options))
         case _:
             raise ConfigError(
                 "the registry lives in SQLite or in PostgreSQL (with psycopg)",

@@ -38,7 +38,7 @@ def parsed(text: str, what: str, shown: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(text)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise _unreadable(what, shown, str(error)) from error
     if not isinstance(value, dict):
         raise _unreadable(what, shown, f"{type(value).__name__} where a mapping was written")
@@ -67,6 +67,32 @@ def check_text(value: object, what: str, *, shortest: int = 1, longest: int | No
     if len(value) < shortest or (longest is not None and len(value) > longest):
         raise RequestError(f"{what} must have {shortest} to {longest} characters", found=f"{len(value)} characters")
     return value
+
+
+def check_name(name: object, what: str, *, example: str) -> str:
+    """The name of a list of facts: letters, digits and underscores.
+
+    Raises:
+        RequestError: something else.
+    """
+    checked = check_text(name, f"the name of a {what}")
+    if checked.replace("_", "a").isalnum() and checked.isascii():
+        return checked
+    raise RequestError(f"{what} {name!r} must be letters, digits and underscores", try_=example)
+
+
+def wanted_mark(of: str, name: str, value: object, what: str) -> str:
+    """The mark of a field's value that is asked for.
+
+    Raises:
+        RequestError: a value of which there are no marks.
+    """
+    if isinstance(value, str | int):
+        return mark(of, name, value)
+    raise RequestError(
+        f"{what} can be asked for by text, integers and booleans, and {name!r} is none of them",
+        found=f"{value!r} ({type(value).__name__})",
+    )
 
 
 def check_limit(limit: int) -> None:

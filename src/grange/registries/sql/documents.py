@@ -8,9 +8,9 @@ from typing import Any, assert_never
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from grange.errors import ConflictError, RequestError
+from grange.errors import ConflictError
 from grange.ports.registry import Document, Expected
-from grange.registries.sql.data import check_limit, check_text, json_text, mark, parsed
+from grange.registries.sql.data import check_limit, check_name, check_text, json_text, mark, parsed, wanted_mark
 from grange.registries.sql.database import inserting
 from grange.registries.sql.tables import DOCUMENT_FIELDS, DOCUMENTS, SEQUENCES, having_all
 from grange.types.time import from_micros, to_micros
@@ -76,7 +76,7 @@ def documents(
     if prefix:
         query = query.where(columns.key >= check_text(prefix, "the prefix of keys"), columns.key < _after(prefix))
     if where:
-        marks = {_wanted(collection, name, value) for name, value in where.items()}
+        marks = {wanted_mark(collection, name, value, "documents") for name, value in where.items()}
         query = query.where(columns.key.in_(having_all(DOCUMENT_FIELDS.c.key, DOCUMENT_FIELDS.c.mark, marks)))
     if limit is not None:
         check_limit(limit)
@@ -108,9 +108,7 @@ def check_collection(name: str) -> str:
     Raises:
         RequestError: something else.
     """
-    if check_text(name, "the name of a collection").replace("_", "a").isalnum() and name.isascii():
-        return name
-    raise RequestError(f"collection {name!r} must be letters, digits and underscores", try_="training_datasets")
+    return check_name(name, "collection", example="training_datasets")
 
 
 def _written(connection: Connection, row: Mapping[str, Any], expected: Expected) -> bool:
@@ -133,15 +131,6 @@ def _written(connection: Connection, row: Mapping[str, Any], expected: Expected)
             return connection.execute(update(DOCUMENTS).where(*of_it).values(changed)).rowcount > 0
         case _:
             assert_never(expected)
-
-
-def _wanted(collection: str, name: str, value: object) -> str:
-    if isinstance(value, str | int):
-        return mark(collection, name, value)
-    raise RequestError(
-        f"documents can be asked for by text, integers and booleans, and {name!r} is none of them",
-        found=f"{value!r} ({type(value).__name__})",
-    )
 
 
 def _after(prefix: str) -> str:

@@ -1,5 +1,6 @@
 """The registry's tables. `changes` is the whole history; `definitions` is what is applied now; `documents` are facts
-beside them; `uses` are counters; the `search_` tables are made from the definitions and can be made again.
+beside them; `uses` are counters; `journal_entries` only grows; the `search_` tables are made from the definitions and
+can be made again.
 
 Times are microseconds since 1970-01-01 UTC (TIME-1), days are days since then. Definitions, details, documents and
 entries are JSON text. Marks are hashes by which values are found (`data.mark`).
@@ -129,6 +130,48 @@ USES = Table(
 Index(None, USES.c.day)
 Index(None, USES.c.name, USES.c.day)
 
+JOURNAL_ENTRIES = Table(
+    "journal_entries",
+    METADATA,
+    Column("journal", CODE_POINTS, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("previous_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+)
+
+JOURNAL_FIELDS = Table(
+    "journal_fields",
+    METADATA,
+    # of the journal, a top-level field and its value
+    Column("mark", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,  # the key is all there is
+)
+
+_ONLY_ADDED: Final = "BEGIN SELECT RAISE(ABORT, 'a journal is only added to'); END"
+JOURNAL_GUARDS: Final = {
+    "sqlite": (
+        f"CREATE TRIGGER journal_entries_refuse_update BEFORE UPDATE ON journal_entries {_ONLY_ADDED}",
+        f"CREATE TRIGGER journal_entries_refuse_delete BEFORE DELETE ON journal_entries {_ONLY_ADDED}",
+        # REPLACE deletes without asking the trigger above
+        "CREATE TRIGGER journal_entries_refuse_replace BEFORE INSERT ON journal_entries WHEN EXISTS (SELECT 1 FROM "  # noqa: S608
+        f"journal_entries WHERE journal = NEW.journal AND number = NEW.number) {_ONLY_ADDED}",
+        f"CREATE TRIGGER journal_fields_refuse_update BEFORE UPDATE ON journal_fields {_ONLY_ADDED}",
+        f"CREATE TRIGGER journal_fields_refuse_delete BEFORE DELETE ON journal_fields {_ONLY_ADDED}",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION journal_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'a journal is only added to'; END $$",
+        "CREATE TRIGGER journal_entries_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON journal_entries "
+        "FOR EACH STATEMENT EXECUTE FUNCTION journal_refuse()",
+        "CREATE TRIGGER journal_fields_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON journal_fields "
+        "FOR EACH STATEMENT EXECUTE FUNCTION journal_refuse()",
+    ),
+}
+"""Triggers that refuse to change what is in a journal. Who owns the tables can drop them; the chain then tells."""
+
 SEARCH_ENTRIES = Table(
     "search_entries",
     METADATA,
@@ -168,8 +211,8 @@ SEARCH_WORDS_DDL: Final = {
 
 
 @event.listens_for(METADATA, "after_create")
-def _make_search_words(_: MetaData, connection: Connection, **__: object) -> None:
-    for statement in SEARCH_WORDS_DDL[connection.dialect.name]:
+def _make_the_rest(_: MetaData, connection: Connection, **__: object) -> None:
+    for statement in (*SEARCH_WORDS_DDL[connection.dialect.name], *JOURNAL_GUARDS[connection.dialect.name]):
         connection.exec_driver_sql(statement)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-KNOWN: Final = ("0001", "0002")
+KNOWN: Final = ("0001", "0002", "0003")
 """The revisions in `versions`, oldest first; a test compares them."""
 HEAD: Final = KNOWN[-1]
 VERSION_TABLE: Final = "grange_schema"
