@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from grange.errors import RequestError
+
 T = TypeVar("T")
 
 StoredRow = Sequence[Any]
@@ -97,6 +99,23 @@ class OnlineStore(Protocol):
         """
         ...
 
+    def rows(
+        self, key_space: str, group: str, after: bytes | None = None, limit: int = 1000
+    ) -> list[tuple[bytes, StoredRow]]:
+        """A page of a group's rows with their keys, at most `limit`; an empty one comes after the last.
+
+        `after` is the last key of the page before, None for the first page. The order is the store's own. A row that
+        is there from the first page to the last is in one of them, or seldom in two; one that is written meanwhile may
+        be in none. A page belongs to the store object that gave the page before.
+
+        Raises:
+            RequestError: `limit` is below 1; or no page ended with `after`, where the store must know.
+            ConflictError: a load has replaced the rows since the first page; begin again.
+            StoreUnavailableError: the store cannot be reached (ONL-6).
+            CorruptStoreError: what is stored cannot be read.
+        """
+        ...
+
     def layout(self, layout: int) -> tuple[str, ...]:
         """The columns of a layout number; they never change, so callers may keep them.
 
@@ -174,3 +193,13 @@ class OnlineStore(Protocol):
     def close(self) -> None:
         """Let go of files and connections. Calling it twice is fine."""
         ...
+
+
+def check_limit(limit: int) -> None:
+    """Refuse a page that could hold nothing.
+
+    Raises:
+        RequestError: `limit` is below 1.
+    """
+    if limit < 1:
+        raise RequestError(f"a page of rows holds at least one, not {limit}", try_="rows(key_space, group, limit=1000)")

@@ -34,7 +34,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from grange.errors import CorruptStoreError, RequestError, StoreUnavailableError
+from grange.errors import ConflictError, CorruptStoreError, RequestError, StoreUnavailableError
 from grange.ports.online import Cells, GroupInfo, OnlineBatch, OnlineStore, StoredRow, WritableCells
 from grange.ports.plugins import backend as backend_of
 from grange.ports.plugins import create
@@ -99,6 +99,15 @@ def increment(cells: WritableCells) -> int:
 def counted(cells: Cells) -> set[bytes | None]:
     """What `increment` left in its two cells."""
     return {cells.get(b"x"), *cells.get_many([b"y" * 600, b"x"])}
+
+
+def walked(store: OnlineStore, space: str, group: str, limit: int) -> Iterator[tuple[bytes, StoredRow]]:
+    """All rows of a group, page by page."""
+    page = store.rows(space, group, None, limit)
+    while page:
+        assert len(page) <= limit
+        yield from page
+        page = store.rows(space, group, page[-1][0], limit)
 
 
 class OnlineStoreContract:
@@ -291,6 +300,44 @@ class OnlineStoreContract:
         for moment in (-62_135_596_800_000_000, -1, 0, 253_402_300_799_999_999):
             store.write("user", "a", ["x"], batch((key(1), moment, moment, (1,))))
             assert stored(store, "user", key(1), "a") == (moment, moment, {"x": 1})
+
+    # -- going through rows ------------------------------------------------------------------------------------
+
+    def test_pages_hold_every_row(self, store: OnlineStore) -> None:
+        """Written and loaded ones, of one group alone, each with its whole key; no page is larger than asked."""
+        keys = sorted({*self.KEYS, *(key(n) for n in range(700))})
+        store.load("user", "a", ["x"], [batch(*((k, 1, None, (k[:9],)) for k in keys[::2]))])
+        store.write("user", "a", ["x"], batch(*((k, 2, 3, (k[:9],)) for k in keys[1::2])))
+        store.write("user", "b", ["x"], batch(*((k, 1, None, ("other",)) for k in keys[::5])))
+        for limit in (1000, 100, 7):
+            found = dict(walked(store, "user", "a", limit))
+            assert sorted(found) == keys
+            assert all(named(store, row)[2] == {"x": k[:9]} for k, row in found.items())
+            assert {tuple(row[1:3]) for row in found.values()} == {(1, None), (2, 3)}
+
+    def test_pages_of_nothing_are_empty(self, store: OnlineStore) -> None:
+        """Unknown names and dropped groups have no rows; a page that could hold none is refused."""
+        assert store.rows("user", "a") == []
+        store.write("user", "a", ["x"], batch((key(1), 1, None, (1,))))
+        put_cells(store, "user", "b", {b"k": b"v"})
+        assert store.rows("user", "b") == store.rows("seller", "a") == []
+        assert [k for k, _ in store.rows("user", "a")] == [key(1)]
+        with pytest.raises(RequestError, match="at least one"):
+            store.rows("user", "a", None, 0)
+        store.drop("user", "a")
+        assert store.rows("user", "a") == []
+
+    def test_a_load_between_two_pages(self, store: OnlineStore) -> None:
+        """What follows is of the new rows, or said to be of others than what came before; never a mixture unseen."""
+        store.load("user", "a", ["x"], [batch(*((key(n), 1, None, ("old",)) for n in range(500)))])
+        first = store.rows("user", "a", None, 100)
+        store.load("user", "a", ["x"], [batch(*((key(n), 1, None, ("new",)) for n in range(500)))])
+        try:
+            second = store.rows("user", "a", first[-1][0], 100)
+        except ConflictError:
+            second = store.rows("user", "a", None, 100)
+        assert {row[3] for _, row in first} == {"old"}
+        assert {row[3] for _, row in second} == {"new"}
 
     # -- layouts -----------------------------------------------------------------------------------------------
 
@@ -599,6 +646,7 @@ class OnlineStoreContract:
         """It would wait for itself; it is told so, and nothing happens."""
         calls: list[Callable[[], object]] = [
             lambda: store.read("user", [key(1)], ["a"]),
+            lambda: store.rows("user", "a"),
             lambda: store.write("user", "a", ["x"], batch((key(1), 9, None, (9,)))),
             lambda: store.load("user", "a", ["x"], []),
             lambda: store.read_cells("user", "a", lambda cells: cells.get(b"k")),
@@ -791,6 +839,8 @@ class OnlineStoreContract:
         store.close()
         with pytest.raises(StoreUnavailableError):
             store.read("user", [key(1)], ["a"])
+        with pytest.raises(StoreUnavailableError):
+            store.rows("user", "a")
         with pytest.raises(StoreUnavailableError):
             store.write("user", "a", ["x"], batch((key(1), 2, None, (1,))))
         with pytest.raises(StoreUnavailableError):
@@ -1193,6 +1243,8 @@ def online_state_machine(backend: str, options_in: Callable[[Path], dict[str, An
                 ]
                 assert found == [[self.model.get((space, group), {}).get(k) for group in groups] for k in keys]
                 for group in groups:
+                    walk = {k: named(self.store, row) for k, row in walked(self.store, space, group, 3)}
+                    assert walk == self.model.get((space, group), {})
                     held = self.cells.get((space, group), {})
                     assert cells_of(self.store, space, group, _CELL_KEYS) == held
             infos = {(item.key_space, item.group): item for item in self.store.info()}

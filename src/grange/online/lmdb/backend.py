@@ -16,10 +16,12 @@ import msgspec
 
 from grange.errors import ConflictError, CorruptStoreError, StorageFullError, StoreUnavailableError
 from grange.online.lmdb import environment
-from grange.online.lmdb.building import Builder, created_times, discard_build
+from grange.online.lmdb.building import Builder, created_times, discard_build, keep_long_keys
 from grange.online.lmdb.cells import CELLS, LIKE_OURS, GroupCells, NoCells, StoredCells, VisitError
 from grange.online.lmdb.records import (
     LAYOUTS,
+    LONG_KEYS,
+    LONGEST_KEY,
     SPACES,
     CellsRecord,
     GroupRecord,
@@ -35,12 +37,14 @@ from grange.online.lmdb.records import (
     decode_raw,
     decode_space,
     encode,
+    entity_key,
+    is_digest,
     layout_key,
     pointer_key,
     space_key,
     stored_keys,
 )
-from grange.ports.online import Cells, GroupInfo, OnlineBatch, StoredRow, WritableCells
+from grange.ports.online import Cells, GroupInfo, OnlineBatch, StoredRow, WritableCells, check_limit
 
 T = TypeVar("T")
 
@@ -134,6 +138,36 @@ class LmdbOnlineStore:
         nothing: tuple[StoredRow | None, ...] = (None,) * len(numbers)
         return self._shared.read(body)
 
+    def rows(
+        self, key_space: str, group: str, after: bytes | None = None, limit: int = 1000
+    ) -> list[tuple[bytes, StoredRow]]:
+        """A page of a group's rows as they lie, by ascending key but for long ones. See `OnlineStore.rows`."""
+        check_limit(limit)
+        space = self._space(key_space)
+        if space is None:
+            return []
+        if group not in space.groups:
+            self._learn_groups(space)
+        number = space.groups.get(group)
+        start = None if after is None else stored_keys([after])[0]
+        meta = self._shared.meta
+        zero, one = space.databases
+
+        def body(txn: Any) -> list[tuple[bytes, StoredRow]]:
+            cursor = txn.cursor(one if txn.get(space.pointer, b"0", meta) == b"1" else zero)
+            found = cursor.first() if start is None else cursor.set_range(start)
+            if found and cursor.key() == start:
+                found = cursor.next()
+            page: list[tuple[bytes, StoredRow]] = []
+            while found and len(page) < limit:
+                row = decode(cursor.value()).get(number)
+                if row is not None:
+                    page.append((self._entity_key(txn, cursor.key()), row))
+                found = cursor.next()
+            return page
+
+        return [] if number is None else self._shared.read(body)
+
     def read_cells(self, key_space: str, group: str, visit: Callable[[Cells], T]) -> T:
         """What a visit to a group's cells returns. See `OnlineStore.read_cells`."""
         space = self._space(key_space)
@@ -188,7 +222,13 @@ class LmdbOnlineStore:
             return 0
         space = self._ensure_space(key_space)
         rows = _rows(self._layout_number(columns), batch)
-        return self._shared.write(lambda txn: self._merge(txn, space, group, rows))
+        long = [(row[0], key) for row, key in zip(rows, batch.keys, strict=True) if is_digest(row[0])]
+
+        def body(txn: Any) -> int:
+            keep_long_keys(txn, self._shared.meta, long)
+            return self._merge(txn, space, group, rows)
+
+        return self._shared.write(body)
 
     def load(self, key_space: str, group: str, columns: Sequence[str], batches: Iterable[OnlineBatch]) -> int:
         """Replace a group's rows: built aside in sorted appends, then swapped in. See `OnlineStore.load`.
@@ -275,6 +315,20 @@ class LmdbOnlineStore:
                 txn.put(key, encode(entity), db=aside)
         txn.put(space_key(space.name), encode(record), db=self._shared.meta)
         return taken
+
+    def _entity_key(self, txn: Any, stored: bytes) -> bytes:
+        """The key of an entity by its stored key."""
+        key = entity_key(stored)
+        if key is None:
+            key = txn.get(LONG_KEYS + stored, None, self._shared.meta)
+        if key is None:
+            raise CorruptStoreError(
+                f"online store {self._shared.path} does not know a key of more than {LONGEST_KEY} bytes in full",
+                found="a row that an older version of Grange wrote",
+                try_="run grange materialize for its group",
+                details={"path": str(self._shared.path)},
+            )
+        return key
 
     def _record(self, txn: Any, key_space: str) -> SpaceRecord | None:
         meta = self._shared.meta

@@ -22,12 +22,14 @@ import msgspec
 from grange.errors import ConflictError, CorruptStoreError, GrangeError, RequestError
 from grange.online.lmdb.environment import Environment
 from grange.online.lmdb.records import (
+    LONG_KEYS,
     Build,
     GroupRecord,
     SpaceRecord,
     decode_raw,
     decode_space,
     encode,
+    is_digest,
     out_of_order,
     stored_keys,
 )
@@ -97,6 +99,7 @@ class Builder:
             stored = stored_keys(keys)
             items = list(zip(stored, values, strict=True))
             if stored is not keys:
+                self._keep_long_keys(stored, keys)
                 strays += [item for item in items if out_of_order(item[0])]
                 items = [item for item in items if not out_of_order(item[0])]
             waiting += items
@@ -109,6 +112,11 @@ class Builder:
                 waiting, size = [], 0
         # long keys are stored as digests, which come after all others and in an order of their own
         self._advance(waiting + sorted(strays), size, last=True)
+
+    def _keep_long_keys(self, stored: Sequence[bytes], keys: Sequence[bytes]) -> None:
+        long = [(digest, key) for digest, key in zip(stored, keys, strict=True) if is_digest(digest)]
+        if long:
+            self._shared.write(lambda txn: keep_long_keys(txn, self._shared.meta, long))
 
     def _values(self, layout: int, batch: OnlineBatch) -> list[bytes]:
         """Each row as the value of an entity that has only this group."""
@@ -223,6 +231,12 @@ def discard_build(shared: Environment, databases: tuple[Any, Any], record_key: b
             txn.put(record_key, encode(record), db=shared.meta)
 
     shared.write(body)
+
+
+def keep_long_keys(txn: Any, meta: Any, long: Sequence[Item]) -> None:
+    """Note keys that are stored as digests, so that `rows` can tell them. They stay, as others may have them too."""
+    for digest, key in long:
+        txn.put(LONG_KEYS + digest, key, db=meta)
 
 
 def check_ascending(last: bytes | None, keys: Sequence[bytes]) -> None:

@@ -81,6 +81,10 @@ NEXT_SET: Final = b"n"
 """Where the next number of a set of cells lies in `meta`."""
 
 
+LONG_KEYS: Final = b"k"
+"""Of a key that is stored as a digest, `meta` has the whole: what it begins with there, before the stored key."""
+
+
 def space_key(name: str) -> bytes:
     """Where a key space's record lies in `meta`."""
     return SPACES + hashlib.blake2b(name.encode(), digest_size=32).digest()
@@ -127,6 +131,20 @@ def stored_key(key: bytes) -> bytes:
 def out_of_order(stored: bytes) -> bool:
     """Whether a stored key lies after all others, in no order of entity keys: digests, and the empty key's."""
     return stored[:2] in (b"\xff\x01", b"\xff\x02")
+
+
+def entity_key(stored: bytes) -> bytes | None:
+    """The encoded entity key of a stored key; None of a digest, which `meta` knows (`LONG_KEYS`)."""
+    if not stored or stored[0] != _ESCAPE:
+        return stored
+    if stored[1] == 0:
+        return b"\xff" + stored[2:]
+    return b"" if stored[1] == 2 else None
+
+
+def is_digest(stored: bytes) -> bool:
+    """Whether a stored key stands for one that is too long."""
+    return stored[:2] == b"\xff\x01"
 
 
 def stored_keys(keys: Sequence[bytes]) -> Sequence[bytes]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from grange.errors import CorruptStoreError, RequestError, StoreUnavailableError
-from grange.ports.online import CREATED, EVENT, Cells, GroupInfo, OnlineBatch, StoredRow, WritableCells
+from grange.ports.online import CREATED, EVENT, Cells, GroupInfo, OnlineBatch, StoredRow, WritableCells, check_limit
 
 T = TypeVar("T")
 
@@ -35,6 +36,16 @@ class MemoryOnlineStore:
         with self._entered():
             held: list[_Group] = [self._groups.get((key_space, group), {}) for group in groups]
             return [tuple(rows.get(key) for rows in held) for key in keys]
+
+    def rows(
+        self, key_space: str, group: str, after: bytes | None = None, limit: int = 1000
+    ) -> list[tuple[bytes, StoredRow]]:
+        """A page of a group's rows by ascending key, after any key. See `OnlineStore.rows`."""
+        check_limit(limit)
+        with self._entered():
+            held = self._groups.get((key_space, group), {})
+            left = held if after is None else [key for key in held if key > after]
+            return [(key, held[key]) for key in heapq.nsmallest(limit, left)]
 
     def layout(self, layout: int) -> tuple[str, ...]:
         """The columns of a layout number. See `OnlineStore.layout`."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.servers.online import backend_of, online_stores, options_in
 from tests.unit.serving.windows import brute
 from tests.unit.serving.windows.catalogue import SCHEMA, aggregate
 
 from grange.errors import ColumnTypeError
 from grange.ports.online import OnlineStore
-from grange.ports.plugins import backends, create
+from grange.ports.plugins import create
 from grange.serving.keys import encode_key
 from grange.serving.windows import Event, Reader, StateSpec, apply, build, describe
 from grange.types import DataType
@@ -38,20 +40,19 @@ def history(count: int) -> list[Event]:
     ]
 
 
-def opened(backend: str, folder: Path) -> OnlineStore:
-    descriptor = backends("online_stores")[backend]
-    options = {"path": str(folder / "online")} if "path" in descriptor.options else {"root": str(folder)}
-    store: OnlineStore = create("online_stores", backend, options)
+def opened(kind: str, options: dict[str, Any]) -> OnlineStore:
+    store: OnlineStore = create("online_stores", backend_of(kind), options)
     return store
 
 
-@pytest.mark.parametrize("backend", sorted(backends("online_stores")))
-def test_the_same_answers_from_every_store(backend: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", online_stores())
+def test_the_same_answers_from_every_store(kind: str, tmp_path: Path) -> None:
     """Some keys are loaded, then all are written to; what is read is what brute force says, before and after a
     restart; a write that fails changes nothing."""
     keys = [encode_key([name], [DataType("string")]) or b"" for name in ("ann", "bob", "cleo")]
     events = history(300)
-    store = opened(backend, tmp_path)
+    options = options_in(kind, tmp_path)
+    store = opened(kind, options)
     now = 1000
     store.load_cells("user", "spend", build(SPEC, [(key, events[:200]) for key in keys[:2]], now=now))
     for start in range(200, 300, 20):
@@ -63,7 +64,7 @@ def test_the_same_answers_from_every_store(backend: str, tmp_path: Path) -> None
         assert all(changed)
     if store.name != "memory":
         store.close()
-        store = opened(backend, tmp_path)
+        store = opened(kind, options)
     reader = Reader(SPEC, AGGREGATES)
     for moment in (100, 599, 1000):
         readings = store.read_cells("user", "spend", lambda cells, m=moment: reader.read_many(cells, keys, now=m))

@@ -1,0 +1,1 @@
+"""The `redis` online store: Redis or Valkey, shared by all machines that reach it."""
