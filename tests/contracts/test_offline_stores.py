@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from tests.contracts.objects import backend_options, on_objects
 
 from grange.frames import Rows
 from grange.plan.nodes import GroupJoin, Input, Number, Output, PointInTimeJoin
@@ -39,12 +40,13 @@ from grange.types.names import SEQUENCE
 
 
 class Registered:
-    """Opens each registered store in a folder of its own."""
+    """Opens each registered store in a folder of its own, and those that have object stores in one of these too."""
 
-    @pytest.fixture(params=sorted(backends("offline_stores")))
+    @pytest.fixture(params=[*sorted(backends("offline_stores")), *on_objects()])
     def open_store(self, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], OfflineStore]:
         """See `OfflineStoreContract`."""
-        return lambda: create("offline_stores", request.param, {"root": str(tmp_path)})
+        name, options = backend_options(request, tmp_path)
+        return lambda: create("offline_stores", name, options)
 
 
 class TestOfflineStores(Registered, OfflineStoreContract):

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.servers import s3 as s3_server
 from tests.shop import SPEND, at, shops_group, spend_group
-from tests.stories import s3_server
 
 import grange as gr
 from grange.errors import (

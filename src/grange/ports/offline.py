@@ -562,6 +562,15 @@ class OfflineStore(Protocol):
         """Keep rows that an expectation dropped, with their reasons; returns where."""
         ...
 
+    def quarantined(self, group: str) -> tuple[Rows, ...]:
+        """What `quarantine` was given, oldest first; calls may differ in their columns.
+
+        Raises:
+            CorruptStoreError: a file cannot be read.
+            StoreUnavailableError.
+        """
+        ...
+
     def point(self, group: str, version: str) -> VersionMeta:
         """Make a version that is there the latest; returns its metadata. The others stay, and the next build is
         numbered above the highest of them (VER-1).

@@ -827,6 +827,11 @@ class OfflineStoreContract:
         places = {store.quarantine("spend", bad, now=NOW) for _ in range(2)}
         assert len(places) == 2
         assert all(places)
+        other = Rows.of({"amount": ["much"]})
+        store.quarantine("spend", other, now=NOW + dt.timedelta(microseconds=1))
+        kept = store.quarantined("spend")
+        assert [rows.arrow.to_pydict() for rows in kept] == [each.arrow.to_pydict() for each in (bad, bad, other)]
+        assert store.quarantined("nobody") == ()
         assert store.versions("spend") == ()
         assert store.verify() == ()
 

@@ -25,7 +25,6 @@ from grange.frames import Rows
 from grange.offline.parquet import datasets_formats
 from grange.offline.parquet.backend import ParquetStore
 from grange.offline.parquet.datasets import FileDatasets
-from grange.offline.parquet.locks import Locks
 from grange.testing.datasets import NOW, draft, publish, rows
 from grange.testing.equality import assert_rows_equal
 from grange.types import Schema
@@ -50,10 +49,9 @@ KILLED = """
 
     from pathlib import Path
     from grange.offline.parquet.datasets import FileDatasets
-    from grange.offline.parquet.locks import Locks
     from grange.testing.datasets import draft, publish
 
-    made, store = [], FileDatasets(Path(sys.argv[1]), Locks())
+    made, store = [], FileDatasets(Path(sys.argv[1]))
     for name in {calls!r}:
         setattr(os, name, killing(name))
     {act}
@@ -62,7 +60,7 @@ KILLED = """
 
 def opened(root: Path) -> FileDatasets:
     """The store, as a new process has it."""
-    return FileDatasets(root, Locks())
+    return FileDatasets(root)
 
 
 def python(program: str, *args: str) -> subprocess.CompletedProcess[str]:
@@ -140,7 +138,6 @@ def test_a_process_killed_in_the_middle_of_a_file(tmp_path: Path) -> None:
         from pathlib import Path
         from grange.offline.parquet import tables
         from grange.offline.parquet.datasets import FileDatasets
-        from grange.offline.parquet.locks import Locks
         from grange.testing.datasets import draft, publish
 
         real = tables.write_parquet
@@ -151,7 +148,7 @@ def test_a_process_killed_in_the_middle_of_a_file(tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
         tables.write_parquet = half
-        publish(FileDatasets(Path(sys.argv[1]), Locks()), draft(2))
+        publish(FileDatasets(Path(sys.argv[1])), draft(2))
     """
     assert python(program, str(tmp_path)).returncode == -signal.SIGKILL
     store = opened(tmp_path)

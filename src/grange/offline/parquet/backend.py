@@ -15,13 +15,15 @@ from grange.definitions import versioning
 from grange.definitions.versioning import Stored, VersionForecast
 from grange.errors import CorruptStoreError, DataError, RequestError, SchemaError, UnknownVersionError
 from grange.frames import Rows
-from grange.offline.parquet import disk, layout, pushed, tables
+from grange.offline.parquet import layout, pushed, tables
 from grange.offline.parquet.datasets import FileDatasets
+from grange.offline.parquet.disk_files import DiskFiles
+from grange.offline.parquet.files import FilePath, Files
 from grange.offline.parquet.hashing import content_hash
 from grange.offline.parquet.layout import Layout
-from grange.offline.parquet.locks import Locks
 from grange.offline.parquet.publishing import Publisher
 from grange.offline.parquet.verifying import Verifier
+from grange.offline.parquet.versions import Stored as StoredVersion
 from grange.offline.parquet.versions import Versions
 from grange.plan.nodes import Node
 from grange.ports.offline import (
@@ -41,10 +43,11 @@ _ATTEMPTS = 3
 
 
 class ParquetStore:
-    """History on a local or mounted disk. See `grange.ports.offline.OfflineStore`.
+    """History on a disk or in an object store. See `grange.ports.offline.OfflineStore`.
 
     Args:
         root: the store's folder; made when something is first written.
+        files: how the root is reached; None is the disk.
         partition_rows: a version of more rows has a data file per month.
         compression: of Parquet pages: snappy, zstd, lz4 or none.
         check_bytes: files of a version, or pushed rows, of at most so many bytes together are checked for damage when
@@ -55,25 +58,26 @@ class ParquetStore:
 
     def __init__(
         self,
-        root: str | os.PathLike[str],
+        root: str | os.PathLike[str] | FilePath,
         *,
+        files: Files | None = None,
         partition_rows: int = 20_000_000,
         compression: str = "snappy",
         check_bytes: int = 64 * 1024 * 1024,
     ) -> None:
-        self._layout = Layout(Path(root).absolute())
+        self._files = files or DiskFiles()
+        self._layout = Layout(Path(root).absolute() if isinstance(root, str | os.PathLike) else root)
         self._compression = compression
         self._check_bytes = check_bytes
-        self._locks = Locks()
-        self._versions = Versions(self._layout)
+        self._versions = Versions(self._files, self._layout)
         self._publisher = Publisher(
-            self._layout, self._versions, self._locks, compression=compression, partition_rows=partition_rows
+            self._files, self._layout, self._versions, compression=compression, partition_rows=partition_rows
         )
 
     @functools.cached_property
     def datasets(self) -> FileDatasets:
         """See `OfflineStore.datasets`."""
-        return FileDatasets(self._layout.root, self._locks, compression=self._compression)
+        return FileDatasets(self._layout.root, files=self._files, compression=self._compression)
 
     # reading
 
@@ -103,50 +107,54 @@ class ParquetStore:
                 )
             return self._latest_snapshot(group)
         if pushed_until is None:
-            meta = self._versions.read(group, version)
-            rows, features = self._open(meta)
-            return Snapshot(meta, rows.node, meta.pushed_through, features=features)
-        pinned = None if version == NEVER_MATERIALIZED else self._versions.read(group, version)
+            stored = self._versions.stored(group, version)
+            rows, features = self._open(stored)
+            return Snapshot(stored.meta, rows.node, stored.meta.pushed_through, features=features)
+        pinned = None if version == NEVER_MATERIALIZED else self._versions.stored(group, version)
         return self._with_pushed(group, pinned, pushed_until)
 
     def _latest_snapshot(self, group: str) -> Snapshot:
         for attempt in range(_ATTEMPTS):
             try:
-                return self._with_pushed(group, self._versions.latest(group), None)
+                return self._with_pushed(group, self._versions.latest_stored(group), None)
             except CorruptStoreError:
                 # a file is missing: damage, or the version was removed in this moment
                 if attempt == _ATTEMPTS - 1 or self._versions.latest(group) is None:
                     raise
         raise AssertionError("unreachable")
 
-    def _with_pushed(self, group: str, meta: VersionMeta | None, until: int | None) -> Snapshot:
+    def _with_pushed(self, group: str, version: StoredVersion | None, until: int | None) -> Snapshot:
         """The rows of a version, or of none, and those pushed since, up to a sequence or to the last one."""
+        meta = None if version is None else version.meta
         since = PUSHED_FROM if meta is None else meta.pushed_through
-        reached = pushed.reached(self._layout.reached(group))  # first: a push in between is beyond it, and no gap
-        listed = pushed.segments(self._layout.pushed(group), since=since, until=until)
-        pushed.check_whole(listed, group=group, since=since, until=until, reached=reached)
-        if meta is None and not listed:
+        gone = meta is None and self._versions.is_removed(group)
+        # first: a push in between is beyond it, and no gap
+        reached = PUSHED_FROM if gone else pushed.reached(self._files, self._layout.reached(group))
+        segments = () if gone else pushed.segments(self._files, self._layout.pushed(group), since=since, until=until)
+        pushed.check_whole(segments, group=group, since=since, until=until, reached=reached)
+        if meta is None and not segments:
             raise UnknownVersionError(
                 f"feature group {group!r} has neither a version nor pushed rows", try_=f"grange materialize {group}"
             )
-        stored, features = (None, None) if meta is None else self._open(meta)
+        rows, features = (None, None) if version is None else self._open(version)
+        listed = pushed.opened(self._files, segments)
         parts = [
-            *([] if stored is None else [stored]),
+            *([] if rows is None else [rows]),
             *pushed.pieces(listed, group=group, since=since, until=until),
         ]
         pushed.check(listed, group=group, most=self._check_bytes)
-        end = (listed[-1].last + 1 if listed else since) if until is None else until
+        end = (segments[-1].last + 1 if segments else since) if until is None else until
         if meta is None:
             meta = pushed.alone(listed, until=end)
-        for segment in listed:
-            _check_same_key(meta, pushed.note(segment))
+        for each in listed:
+            _check_same_key(meta, pushed.note(each))
         schema = pushed.union(part.schema for part in parts)
         together = pushed.together(parts, schema, group=group)
         return Snapshot(meta.with_(schema=schema), together, end, pending=end - since, features=features)
 
-    def _open(self, meta: VersionMeta) -> tuple[pushed.Piece, Node | None]:
+    def _open(self, version: StoredVersion) -> tuple[pushed.Piece, Node | None]:
         """A version's rows, and its feature rows where it has aggregations."""
-        files = self._versions.files(meta)
+        meta, files = version.meta, self._versions.files(version)
         if meta.size_bytes <= self._check_bytes:
             self._versions.check_files(meta, files)
         rows = pushed.scan(files.rows, meta.schema, group=meta.name, ordered=True)
@@ -155,9 +163,13 @@ class ParquetStore:
             features = pushed.scan(files.features, meta.feature_schema, group=meta.name, ordered=True, sequence=False)
         return pushed.Piece(meta.schema, rows), features
 
+    def _segments(self, group: str) -> tuple[pushed.Segment, ...]:
+        """All pushed rows of a group."""
+        return () if self._versions.is_removed(group) else pushed.segments(self._files, self._layout.pushed(group))
+
     def pushed(self, group: str) -> Node | None:
         """See `OfflineStore.pushed`. Columns as in `snapshot`."""
-        listed = pushed.segments(self._layout.pushed(group))
+        listed = pushed.opened(self._files, self._segments(group))
         if not listed:
             return None
         pushed.check(listed, group=group, most=self._check_bytes)
@@ -166,14 +178,16 @@ class ParquetStore:
 
     def next_pushed(self, group: str) -> int:
         """See `OfflineStore.next_pushed`."""
+        if self._versions.is_removed(group):
+            return PUSHED_FROM
         contained = (meta.pushed_through for meta in self._versions.metas(group))
-        pushed_to = (segment.last + 1 for segment in pushed.segments(self._layout.pushed(group)))
-        return max([pushed.reached(self._layout.reached(group)), *contained, *pushed_to])
+        pushed_to = (segment.last + 1 for segment in pushed.segments(self._files, self._layout.pushed(group)))
+        return max([pushed.reached(self._files, self._layout.reached(group)), *contained, *pushed_to])
 
     def newest_push(self, group: str) -> VersionMeta | None:
         """See `OfflineStore.newest_push`."""
-        listed = pushed.segments(self._layout.pushed(group))
-        return pushed.note(listed[-1]).with_(pushed_through=listed[-1].last + 1) if listed else None
+        newest = pushed.opened(self._files, self._segments(group)[-1:])
+        return pushed.note(newest[0]).with_(pushed_through=newest[0].segment.last + 1) if newest else None
 
     def manifest(self, *, regenerate: bool = False) -> dict[str, ManifestEntry]:
         """See `OfflineStore.manifest`. It is `_metadata/manifest.json`; the folders are the truth."""
@@ -276,29 +290,44 @@ class ParquetStore:
             SchemaError, ColumnTypeError: the rows are not of the draft's columns.
             StorageFullError, StoreUnavailableError: nothing changed.
         """
+        self._publisher.end_removal(draft.name)
         first = self.next_pushed(draft.name)
         table = tables.stored(rows, draft.schema, sequence=False, what=f"feature group {draft.name!r}")
         if table.num_rows:
             folder = self._layout.pushed(draft.name)
             note = self._layout.reached(draft.name)
-            pushed.write(folder, _hashed(draft), table, first, note=note, compression=self._compression)
+            about = _hashed(draft)
+            pushed.write(self._files, folder, about, table, first, note=note, compression=self._compression)
         return first
 
     def quarantine(self, group: str, rows: Rows, *, now: dt.datetime) -> str:
         """See `OfflineStore.quarantine`. Returns the path of a new Parquet file."""
-        folder = self._layout.quarantine(group)
-        path = folder / layout.quarantine_name(to_utc(now))
-        with disk.writing(str(path)):
-            disk.make_folder(folder)
-            disk.put_file(path, functools.partial(pq.write_table, rows.arrow, compression=self._compression))
+        path = self._layout.quarantine(group) / layout.quarantine_name(to_utc(now))
+        with self._files.writing(str(path)):
+            self._files.put(path, functools.partial(pq.write_table, rows.arrow, compression=self._compression))
         return str(path)
+
+    def quarantined(self, group: str) -> tuple[Rows, ...]:
+        """See `OfflineStore.quarantined`."""
+        folder = self._layout.quarantine(group)
+        found = [name for name in self._files.names(folder) if not layout.is_unfinished(name)]
+        return tuple(self._quarantined(folder / name) for name in sorted(found))
+
+    def _quarantined(self, path: FilePath) -> Rows:
+        (local,) = self._files.local([(path, "")], fresh=True)
+        try:
+            return Rows(arrow=pq.read_table(local.path))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise CorruptStoreError(
+                f"{path}: quarantined rows cannot be read", found=str(error), try_="grange verify"
+            ) from error
 
     def point(self, group: str, version: str) -> VersionMeta:
         """See `OfflineStore.point`. Its files are checked whatever their size."""
-        meta = self._versions.read(group, version)
-        self._versions.check_files(meta, self._versions.files(meta))
-        self._publisher.point(meta)
-        return meta
+        stored = self._versions.stored(group, version)
+        self._versions.check_files(stored.meta, self._versions.files(stored))
+        self._publisher.point(stored.meta)
+        return stored.meta
 
     def delete(self, group: str, version: str | None = None) -> None:
         """See `OfflineStore.delete`. A version's pushed rows stay; a group that is not there is no error.
@@ -313,12 +342,15 @@ class ParquetStore:
 
     def verify(self, group: str | None = None, *, repair: bool = False) -> tuple[Finding, ...]:
         """See `OfflineStore.verify`. Reads every row. Leftovers of a group that is being written are left alone."""
-        verifier = Verifier(self._layout, self._versions, self._publisher, self._locks)
+        verifier = Verifier(self._files, self._layout, self._versions, self._publisher)
         return tuple(verifier.verify(group, repair=repair))
 
     def lock(self, group: str, *, timeout: float) -> AbstractContextManager[object]:
         """See `OfflineStore.lock`. The thread that holds it may take it again."""
-        return self._locks.get(self._layout.lock(group), what=f"feature group {group!r}").hold(timeout=timeout)
+        lock = self._files.lock(
+            self._layout.lock(group), guards=self._layout.group(group), what=f"feature group {group!r}"
+        )
+        return lock.hold(timeout=timeout)
 
 
 def _hashed(draft: VersionMeta) -> VersionMeta:

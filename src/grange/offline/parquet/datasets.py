@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
@@ -29,8 +27,9 @@ from grange.frames import Rows
 from grange.offline.parquet import disk, layout, tables
 from grange.offline.parquet.datasets_formats import FILE_FORMATS, FileFormat, in_sizes, reading
 from grange.offline.parquet.datasets_layout import DatasetLayout, is_number, part_file
+from grange.offline.parquet.disk_files import DiskFiles
+from grange.offline.parquet.files import Build, FilePath, Files, Holdable, LocalFile
 from grange.offline.parquet.hashing import content_hash
-from grange.offline.parquet.locks import Lock, Locks
 from grange.ports.datasets import DatasetMeta, FileMeta, PartMeta
 from grange.ports.offline import Finding
 from grange.types import Schema
@@ -44,23 +43,23 @@ _PATIENCE: Final = 300.0
 class _File:
     """A stored file, and how to read it."""
 
-    path: Path
+    path: FilePath
     written: FileMeta
     format: FileFormat
 
 
 class FileDatasets:
-    """Training datasets on a local or mounted disk. See `grange.ports.datasets.DatasetStore`.
+    """Training datasets on a disk or in an object store. See `grange.ports.datasets.DatasetStore`.
 
     Args:
         root: the offline store's folder; training datasets lie in `_training_datasets` below it.
-        locks: the offline store's.
+        files: the offline store's; None is the disk.
         compression: of Parquet pages: snappy, zstd, lz4 or none.
     """
 
-    def __init__(self, root: Path, locks: Locks, *, compression: str = "snappy") -> None:
+    def __init__(self, root: FilePath, *, files: Files | None = None, compression: str = "snappy") -> None:
         self._layout = DatasetLayout(root)
-        self._locks = locks
+        self._store = files or DiskFiles()
         self._compression = compression
 
     # reading
@@ -69,11 +68,11 @@ class FileDatasets:
         """See `DatasetStore.meta`."""
         folder = self._layout.version(view, version)
         try:
-            value = disk.read_json(folder / layout.META)
+            value = self._store.read_json(folder / layout.META)
             meta = None if value is None else DatasetMeta.from_dict(value)
         except (KeyError, TypeError, ValueError) as error:
             raise _corrupt(view, version, folder, repr(error)) from error
-        if meta is None and not folder.is_dir():
+        if meta is None and not self._store.has_appeared(folder):
             raise self._unknown(view, version)
         if meta is None:
             raise _corrupt(view, version, folder, "no such file")
@@ -99,9 +98,9 @@ class FileDatasets:
         schema = _selected(meta, columns)
         found = []
         for file in self._stored(meta, part):
-            _check(file, meta)
-            with reading(file.path):
-                found.append(file.format.read(file.path, schema))
+            local = self._checked(file, meta)
+            with reading(local.path):
+                found.append(file.format.read(local.path, schema))
         return Rows(arrow=found[0] if len(found) == 1 else pa.concat_tables(found))
 
     def batches(
@@ -116,12 +115,18 @@ class FileDatasets:
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise RequestError(f"a batch has at least one row, not {size!r}")
         meta = self.meta(view, version)
-        return in_sizes(_streamed(meta, self._stored(meta, part), _selected(meta, columns)), size)
+        return in_sizes(self._streamed(meta, self._stored(meta, part), _selected(meta, columns)), size)
+
+    def _streamed(self, meta: DatasetMeta, files: Sequence[_File], schema: Schema) -> Iterator[pa.RecordBatch]:
+        for file in files:
+            local = self._checked(file, meta)
+            with reading(local.path):
+                yield from file.format.stream(local.path, schema)
 
     def files(self, view: str, version: int, part: str | None = None) -> tuple[str, ...]:
-        """See `DatasetStore.files`. Absolute paths."""
+        """See `DatasetStore.files`. Paths of the disk, or URLs of the object store."""
         meta = self.meta(view, version)
-        return tuple(str(file.path.absolute()) for file in self._files(meta, part))
+        return tuple(str(file.path) for file in self._files(meta, part))
 
     def content_hash(self, rows: Rows, schema: Schema) -> str:
         """See `DatasetStore.content_hash`."""
@@ -151,17 +156,18 @@ class FileDatasets:
 
     def _numbers(self, view: str) -> list[int]:
         """The numbers that have a folder, ascending, also of what cannot be read."""
-        return sorted(int(name) for name in disk.names(self._layout.view(view)) if is_number(name))
+        return sorted(int(name) for name in self._store.appeared(self._layout.view(view)) if is_number(name))
 
     def _folders(self) -> list[str]:
         """The views that have a folder, by name."""
-        return [name for name in disk.names(self._layout.folder) if self._is_view(name)]
+        return [name for name in self._store.folders(self._layout.folder) if self._is_view(name)]
 
     def _is_view(self, name: str) -> bool:
         try:
-            return self._layout.view(name).is_dir()
+            self._layout.view(name)
         except DefinitionError:
             return False
+        return True
 
     def _unknown(self, view: str, version: int) -> UnknownTrainingDatasetError:
         there = self.versions(view)
@@ -180,54 +186,52 @@ class FileDatasets:
         final = self._layout.version(draft.view, draft.version)
         written = _tables(draft, parts, what)
         json.dumps(draft.to_dict())  # what JSON does not have is said before anything is written
-        with self.lock(draft.view, timeout=_PATIENCE), disk.writing(what):
-            if final.exists():
+        with self.lock(draft.view, timeout=_PATIENCE), self._store.writing(what):
+            if self._store.has_appeared(final):
                 raise ConflictError(f"{what} is there already, and never changes", found=str(final))
-            disk.make_folder(final.parent)
-            building = final.parent / layout.unfinished("building")
-            try:
-                complete = self._build(building, draft.with_(created_at=to_utc(now)), written)
-                _appear(building, final)
-            finally:
-                disk.discard_folder(building)
+            with self._store.build(final) as build:
+                complete = self._fill(build, draft.with_(created_at=to_utc(now)), written)
+                try:
+                    build.appear()
+                except OSError:
+                    build.withdraw()  # nobody was told of it
+                    raise
         return complete
 
-    def _build(self, building: Path, draft: DatasetMeta, written: Mapping[str, pa.Table]) -> DatasetMeta:
+    def _fill(self, build: Build, draft: DatasetMeta, written: Mapping[str, pa.Table]) -> DatasetMeta:
         """Write a training dataset's folder, what is known of it last; returns that."""
-        building.mkdir()
         made = []
         for name, table in written.items():
-            files = () if draft.status == "declared" else (self._write(building, name, table, draft),)
+            files = () if draft.status == "declared" else (self._write(build, name, table, draft),)
             made.append(PartMeta(name, table.num_rows, files, content_hash(table, draft.schema)))
         complete = draft.with_(parts=tuple(made))
-        disk.write_file(building / layout.META, lambda file: disk.put_json(file, complete.to_dict()))
-        disk.sync_folder(building)
+        build.describe(complete.to_dict())
         return complete
 
-    def _write(self, building: Path, part: str, table: pa.Table, draft: DatasetMeta) -> FileMeta:
+    def _write(self, build: Build, part: str, table: pa.Table, draft: DatasetMeta) -> FileMeta:
         format_ = FILE_FORMATS[draft.format]
         name = part_file(part, format_.suffix)
-        path = building / name
-        size = disk.write_file(path, lambda file: format_.write(file, table, draft.schema, self._compression))
-        return FileMeta(name, size, disk.sha256(path))
+        written = build.write(name, lambda file: format_.write(file, table, draft.schema, self._compression))
+        return FileMeta(written.relative, written.size, written.digest)
 
     def delete(self, view: str, version: int) -> None:
         """See `DatasetStore.delete`."""
         folder = self._layout.version(view, version)
         what = f"training dataset {view}#{version}"
-        with self.lock(view, timeout=_PATIENCE), disk.writing(what):
-            if not folder.is_dir():
+        with self.lock(view, timeout=_PATIENCE), self._store.writing(what):
+            if not self._store.has_appeared(folder):
                 raise self._unknown(view, version)
-            trash = folder.parent / layout.unfinished("deleting")
-            disk.rename(folder, trash)
-            disk.remove(trash)
+            removal = self._store.removal(folder, trash=folder.parent / layout.unfinished("deleting"))
+            removal.hide()
+            removal.finish()
 
     def lock(self, view: str, *, timeout: float) -> AbstractContextManager[object]:
         """See `DatasetStore.lock`. The thread that holds it may take it again."""
         return self._lock(view).hold(timeout=timeout)
 
-    def _lock(self, view: str) -> Lock:
-        return self._locks.get(self._layout.lock(view), what=f"training data of feature view {view!r}")
+    def _lock(self, view: str) -> Holdable:
+        what = f"training data of feature view {view!r}"
+        return self._store.lock(self._layout.lock(view), guards=self._layout.view(view), what=what)
 
     # verifying
 
@@ -244,14 +248,14 @@ class FileDatasets:
     def _leftovers(self, view: str, *, repair: bool) -> Iterator[Finding]:
         """What crashes left of a view. While another writes it, what is unfinished is no leftover."""
         folder = self._layout.view(view)
-        if not any(layout.is_unfinished(name) for name in disk.names(folder)):
+        if not self._store.unfinished(folder):
             return
         try:
             with self._lock(view).hold(timeout=0):
-                for path in [folder / name for name in disk.names(folder) if layout.is_unfinished(name)]:
+                for path in self._store.unfinished(folder):
                     if repair:
-                        with disk.writing(str(path)):
-                            disk.remove(path)
+                        with self._store.writing(str(path)):
+                            self._store.remove(path)
                     yield Finding(str(path), "left behind by a write that did not end", repair)
         except ConflictError:
             return
@@ -271,12 +275,11 @@ class FileDatasets:
     def _part_problems(self, meta: DatasetMeta, part: PartMeta) -> Iterator[str]:
         try:
             files = self._files(meta, part.name)
-            for file in files:
-                _check(file, meta, once=False)
+            checked = [self._checked(file, meta, fresh=True) for file in files]
             read = []
-            for file in files:
-                with reading(file.path):
-                    read.append(file.format.read(file.path, meta.schema))
+            for file, local in zip(files, checked, strict=True):
+                with reading(local.path):
+                    read.append(file.format.read(local.path, meta.schema))
         except CorruptStoreError as error:
             yield _line(error)
             return
@@ -285,6 +288,31 @@ class FileDatasets:
             yield f"part {part.name!r} has {rows.num_rows} rows where {part.rows} are expected"
         elif content_hash(rows, meta.schema) != part.content_hash:
             yield f"part {part.name!r} has other values than were published"
+
+    def _checked(self, file: _File, meta: DatasetMeta, *, fresh: bool = False) -> LocalFile:
+        """A file to be read, when it has the bytes that were written; compared once in a process, unless it changes.
+
+        Args:
+            file: the file.
+            meta: the training dataset.
+            fresh: look at what is stored now, at no older copy, and compare again.
+
+        Raises:
+            CorruptStoreError: it is gone, or has other bytes.
+        """
+        try:
+            (local,) = self._store.local([(file.path, file.written.sha256)], fresh=fresh)
+            size = local.path.stat().st_size
+            digest = disk.sha256(local.path) if fresh else disk.sha256_once(local.path)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise _damaged(file, meta, "it is gone") from error
+        except CorruptStoreError as error:
+            raise _damaged(file, meta, error.found or "other bytes") from error
+        except OSError as error:
+            raise disk.unavailable(str(file.path), error) from error
+        if digest != file.written.sha256:
+            raise _damaged(file, meta, f"{size} bytes; {file.written.size_bytes} others were written")
+        return local
 
 
 def _tables(draft: DatasetMeta, parts: Mapping[str, Rows], what: str) -> dict[str, pa.Table]:
@@ -315,16 +343,6 @@ def _canonical(rows: Rows, schema: Schema, what: str) -> pa.Table:
     return table
 
 
-def _appear(building: Path, final: Path) -> None:
-    """Give what was built its name; on an error it has not got it."""
-    try:
-        disk.rename(building, final)
-    except OSError:
-        if final.is_dir() and not building.exists():
-            disk.rename(final, building)  # nobody was told of it: take it back
-        raise
-
-
 def _selected(meta: DatasetMeta, columns: Sequence[str] | None) -> Schema:
     """The schema of the columns asked for."""
     for name in columns or ():
@@ -339,36 +357,6 @@ def _selected(meta: DatasetMeta, columns: Sequence[str] | None) -> Schema:
     return meta.schema if columns is None else meta.schema.select(dict.fromkeys(columns))
 
 
-def _streamed(meta: DatasetMeta, files: Sequence[_File], schema: Schema) -> Iterator[pa.RecordBatch]:
-    for file in files:
-        _check(file, meta)
-        with reading(file.path):
-            yield from file.format.stream(file.path, schema)
-
-
-def _check(file: _File, meta: DatasetMeta, *, once: bool = True) -> None:
-    """Compare a file's bytes with those that were written; `once` in a process, unless the file changes.
-
-    Raises:
-        CorruptStoreError: it is gone, or has other bytes.
-    """
-    try:
-        stat = file.path.stat()
-        digest = _sha256(file.path, stat.st_size, stat.st_mtime_ns) if once else disk.sha256(file.path)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise _damaged(file, meta, "it is gone") from error
-    except OSError as error:
-        raise disk.unavailable(str(file.path), error) from error
-    if digest != file.written.sha256:
-        raise _damaged(file, meta, f"{stat.st_size} bytes; {file.written.size_bytes} others were written")
-
-
-@functools.lru_cache(maxsize=4096)
-def _sha256(path: Path, size: int, changed: int) -> str:
-    """`disk.sha256`, once per file: size and time of change tell one file from another of the same name."""
-    return disk.sha256(path)
-
-
 def _damaged(file: _File, meta: DatasetMeta, found: str) -> CorruptStoreError:
     return CorruptStoreError(
         f"training dataset {meta.view}#{meta.version} is damaged: {file.path} is not what was written",
@@ -378,7 +366,7 @@ def _damaged(file: _File, meta: DatasetMeta, found: str) -> CorruptStoreError:
     )
 
 
-def _corrupt(view: str, version: int, folder: Path, found: str) -> CorruptStoreError:
+def _corrupt(view: str, version: int, folder: FilePath, found: str) -> CorruptStoreError:
     return CorruptStoreError(
         f"training dataset {view}#{version}: {folder / layout.META} cannot be read",
         found=found,

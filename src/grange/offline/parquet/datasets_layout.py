@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from grange.errors import RequestError
+from grange.offline.parquet.files import FilePath
 from grange.types.names import check_name
 
 FOLDER: Final = "_training_datasets"
@@ -26,15 +26,15 @@ _NUMBER: Final = re.compile(r"[1-9]\d{0,17}")
 class DatasetLayout:
     """The paths of the training datasets of one store."""
 
-    root: Path
+    root: FilePath
     """Of the offline store."""
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> FilePath:
         """The folder of all training datasets."""
         return self.root / FOLDER
 
-    def view(self, view: str) -> Path:
+    def view(self, view: str) -> FilePath:
         """The folder of a view's training datasets.
 
         Raises:
@@ -42,7 +42,7 @@ class DatasetLayout:
         """
         return self.folder / check_name(view, what="feature view")
 
-    def version(self, view: str, version: int) -> Path:
+    def version(self, view: str, version: int) -> FilePath:
         """The folder of one training dataset.
 
         Raises:
@@ -52,7 +52,7 @@ class DatasetLayout:
             raise RequestError(f"training dataset {version!r} is not a number from 1", try_="for example 1")
         return self.view(view) / str(version)
 
-    def lock(self, view: str) -> Path:
+    def lock(self, view: str) -> FilePath:
         """Held while a view's training datasets are written."""
         return self.folder / "_locks" / f"{self.view(view).name}.lock"
 

@@ -1,12 +1,13 @@
 """Durable effects on a local file system: what was reported written survives a crash, and appears whole.
 
 A file is written under a temporary name, flushed to the device, then renamed; a rename is flushed through its
-folder. An object store would put a counterpart of this module beside it; nothing else calls the file system.
+folder. `disk_files.py` is the port over it.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -33,6 +34,8 @@ def writing(what: str) -> Iterator[None]:
     """
     try:
         yield
+    except StoreUnavailableError:
+        raise
     except OSError as error:
         if error.errno in _FULL:
             raise StorageFullError(
@@ -42,7 +45,9 @@ def writing(what: str) -> Iterator[None]:
 
 
 def unavailable(what: str, error: OSError) -> StoreUnavailableError:
-    """The error for a disk that does not do what it should."""
+    """The error for a disk that does not do what it should; one that says so already stays as it is."""
+    if isinstance(error, StoreUnavailableError):
+        return error
     return StoreUnavailableError(
         f"the offline store cannot reach {what}", found=str(error), try_="look at the folder and its permissions"
     )
@@ -109,6 +114,17 @@ def sha256(path: Path) -> str:
     """The hash of a file's bytes; OSError when it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_once(path: Path) -> str:
+    """`sha256`, once per process and file: size and time of change tell one file from another of the same name."""
+    stat = path.stat()
+    return _sha256_of(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _sha256_of(path: Path, size: int, changed: int) -> str:
+    return sha256(path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@
         _pushed/<first>-<last>-<hash>.parquet  pushed rows, a file per push, named by sequence numbers and its bytes
         _quarantine/<time>-<id>.parquet        rows that expectations kept out
 
-Names that start with a dot and end in a unique part are unfinished: `.building-…`, `.deleting-…`, `.temp-…`.
+On a disk, names that start with a dot and end in a unique part are unfinished: `.building-…`, `.deleting-…`,
+`.temp-…`. In an object store the names of a version's files end in the attempt that wrote them, and what no
+`.meta.json` or claim goes with is unfinished.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ import datetime as dt
 import re
 import uuid
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Final
 
 from grange.errors import CorruptStoreError, RequestError
+from grange.offline.parquet.files import FilePath
 from grange.types.names import check_name, parse_version
 
 META: Final = ".meta.json"
@@ -42,9 +45,9 @@ _SEGMENT: Final = re.compile(r"(\d+)-(\d+)(?:-([0-9a-f]{16}))?\.parquet")
 class Layout:
     """The paths of one store."""
 
-    root: Path
+    root: FilePath
 
-    def group(self, group: str) -> Path:
+    def group(self, group: str) -> FilePath:
         """A group's folder.
 
         Raises:
@@ -52,7 +55,7 @@ class Layout:
         """
         return self.root / check_name(group, what="feature group")
 
-    def version(self, group: str, version: str) -> Path:
+    def version(self, group: str, version: str) -> FilePath:
         """A version's folder.
 
         Raises:
@@ -62,43 +65,38 @@ class Layout:
             raise RequestError(f"version {version!r} is not MAJOR.MINOR.PATCH", try_="for example 1.0.0")
         return self.group(group) / version
 
-    def latest(self, group: str) -> Path:
+    def latest(self, group: str) -> FilePath:
         """The file that names the latest version."""
         return self.group(group) / "_latest.json"
 
-    def reached(self, group: str) -> Path:
+    def reached(self, group: str) -> FilePath:
         """The file that says how far the numbers of pushed rows went."""
         return self.group(group) / "_reached.json"
 
-    def pushed(self, group: str) -> Path:
+    def pushed(self, group: str) -> FilePath:
         """The folder of pushed rows."""
         return self.group(group) / "_pushed"
 
-    def quarantine(self, group: str) -> Path:
+    def quarantine(self, group: str) -> FilePath:
         """The folder of rows that expectations kept out."""
         return self.group(group) / "_quarantine"
 
     @property
-    def metadata(self) -> Path:
+    def metadata(self) -> FilePath:
         """The folder of what is about the whole store."""
         return self.root / "_metadata"
 
     @property
-    def manifest(self) -> Path:
+    def manifest(self) -> FilePath:
         """The file that lists every group's versions."""
         return self.metadata / "manifest.json"
 
-    @property
-    def manifest_lock(self) -> Path:
-        """Held while the manifest is rewritten."""
-        return self.metadata / "manifest.lock"
-
-    def lock(self, group: str) -> Path:
+    def lock(self, group: str) -> FilePath:
         """Held while a group is written. Outside the group's folder, so that deleting the group cannot leave two
         processes holding two different files of this name."""
         return self.metadata / "locks" / f"{self.group(group).name}.lock"
 
-    def trash(self, group: str) -> Path:
+    def trash(self, group: str) -> FilePath:
         """Where a whole group is moved to be removed."""
         return self.root / unfinished(f"deleting-{self.group(group).name}")
 
@@ -129,7 +127,7 @@ def month_file(table: str, month: str) -> str:
     return f"{table}/month={month}/part-0.parquet"
 
 
-def stored_file(folder: Path, relative: str) -> Path:
+def stored_file(folder: FilePath, relative: str) -> FilePath:
     """A version's file of rows or feature rows.
 
     Raises:
@@ -138,7 +136,7 @@ def stored_file(folder: Path, relative: str) -> Path:
     path = PurePosixPath(relative)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise CorruptStoreError(f"{folder / META} names a file outside its folder", found=relative)
-    return folder / path
+    return folder / str(path)
 
 
 def segment_name(first: int, last: int, digest: str) -> str:
@@ -151,6 +149,11 @@ def segment_name(first: int, last: int, digest: str) -> str:
     return f"{first:019d}-{last:019d}-{digest[:16]}.parquet"
 
 
+def segment_slot(first: int) -> str:
+    """What of the name of a file of pushed rows only one file may ever have: the number of its first row."""
+    return f"{first:019d}"
+
+
 def parse_segment(name: str) -> tuple[int, int, str] | None:
     """`(first, last, digest)` of a file of pushed rows, the digest as far as the name has it; None for any other
     name. Files of older releases have none."""
@@ -160,4 +163,4 @@ def parse_segment(name: str) -> tuple[int, int, str] | None:
 
 def quarantine_name(now: dt.datetime) -> str:
     """A new file of quarantined rows; the time leads, so names sort by age."""
-    return f"{now.astimezone(dt.UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:12]}.parquet"
+    return f"{now.astimezone(dt.UTC):%Y%m%dT%H%M%S.%fZ}-{uuid.uuid4().hex[:12]}.parquet"

@@ -1,8 +1,8 @@
 """Changing versions: how one appears, becomes the latest, or goes away, all at once (VER-3).
 
-The caller holds the group's lock. A version is built under another name, flushed, renamed; then the pointer to
-the latest is replaced, then the manifest. Pointer and manifest are written to disk before anything appears: from
-then on there are only renames, so a full disk is found out while nothing has changed.
+The caller holds the group's lock. A version is built beside the others and appears; then the pointer to the latest is
+replaced, then the manifest. On a disk pointer and manifest are written before anything appears: from then on there
+are only renames, so a full disk is found out while nothing has changed.
 """
 
 from __future__ import annotations
@@ -10,41 +10,29 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
-from grange.errors import CorruptStoreError
-from grange.offline.parquet import disk, layout, manifest, tables
+from grange.errors import ConflictError, CorruptStoreError
+from grange.offline.parquet import layout, manifest, tables
+from grange.offline.parquet.files import Build, Files, Staged, Written
 from grange.offline.parquet.layout import Layout
-from grange.offline.parquet.locks import Locks
+from grange.offline.parquet.manifest import Entries
 from grange.offline.parquet.versions import Versions
 from grange.ports.offline import ManifestEntry, VersionMeta
 from grange.types import Schema
 from grange.types.names import parse_version
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """A file of a version that is being built."""
-
-    relative: str
-    size: int
-    """Bytes."""
-    digest: str
-    """SHA-256 of its bytes."""
-
-
 class Publisher:
     """Writes the versions of every group of one store."""
 
     def __init__(
-        self, layout_: Layout, versions: Versions, locks: Locks, *, compression: str, partition_rows: int
+        self, files: Files, layout_: Layout, versions: Versions, *, compression: str, partition_rows: int
     ) -> None:
+        self._files = files
         self._layout = layout_
         self._versions = versions
-        self._locks = locks
         self._compression = compression
         self._partition_rows = partition_rows
 
@@ -56,27 +44,23 @@ class Publisher:
 
         Raises:
             StorageFullError, StoreUnavailableError: nothing changed.
+            ConflictError: another writes the group, as the right to was lost; nothing changed. Of object stores.
         """
-        group = self._layout.group(meta.name)
-        building = group / layout.unfinished("building")
-        with disk.writing(f"feature group {meta.name!r} {meta.version}"):
-            disk.make_folder(group)
-            try:
-                complete = self._build(building, meta, table, features)
-                self._appear(building, complete)
-            except OSError:
-                disk.discard_folder(building)
-                raise
+        folder = self._layout.version(meta.name, meta.version)
+        with self._files.writing(f"feature group {meta.name!r} {meta.version}"):
+            self.end_removal(meta.name)
+            with self._files.build(folder) as build:
+                complete = self._fill(build, meta, table, features)
+                self._appear(build, complete)
         return complete
 
-    def _build(self, building: Path, meta: VersionMeta, table: pa.Table, features: pa.Table | None) -> VersionMeta:
+    def _fill(self, build: Build, meta: VersionMeta, table: pa.Table, features: pa.Table | None) -> VersionMeta:
         """Write a version's folder, its metadata last; returns the metadata."""
-        building.mkdir()
         rows = self._cut(layout.DATA if features is None else layout.EVENTS, table, meta.event_time)
-        written = self._write(building, rows, meta.schema)
-        made: list[_Written] = []
+        written = self._write(build, rows, meta.schema)
+        made: list[Written] = []
         if features is not None:
-            made = self._write(building, self._cut(layout.DATA, features, meta.event_time), meta.feature_schema)
+            made = self._write(build, self._cut(layout.DATA, features, meta.event_time), meta.feature_schema)
         complete = meta.with_(
             files=tuple(file.relative for file in written),
             feature_files=tuple(file.relative for file in made),
@@ -84,9 +68,7 @@ class Publisher:
             size_bytes=sum(file.size for file in (*written, *made)),
         )
         hashes = {file.relative: file.digest for file in (*written, *made)}
-        stored = {**complete.to_dict(), layout.FILE_HASHES: hashes}
-        disk.write_file(building / layout.META, lambda file: disk.put_json(file, stored))
-        disk.sync_folder(building)
+        build.describe({**complete.to_dict(), layout.FILE_HASHES: hashes})
         return complete
 
     def _cut(self, name: str, table: pa.Table, event_time: str) -> dict[str, pa.Table]:
@@ -96,32 +78,24 @@ class Publisher:
         months = tables.months(table, event_time)
         return {layout.month_file(name, month.label): table.slice(month.start, month.rows) for month in months}
 
-    def _write(self, building: Path, parts: Mapping[str, pa.Table], schema: Schema) -> list[_Written]:
+    def _write(self, build: Build, parts: Mapping[str, pa.Table], schema: Schema) -> list[Written]:
         """Write files, each on the device when the next begins."""
         write = functools.partial(tables.write_parquet, schema=schema, compression=self._compression)
-        written = []
-        for relative, rows in parts.items():
-            path = building / relative
-            disk.make_folder(path.parent)
-            size = disk.write_file(path, functools.partial(write, table=rows))
-            written.append(_Written(relative, size, disk.sha256(path)))
-            disk.sync_folder(path.parent)
-        return written
+        return [build.write(relative, functools.partial(write, table=rows)) for relative, rows in parts.items()]
 
-    def _appear(self, building: Path, meta: VersionMeta) -> None:
-        final = self._layout.version(meta.name, meta.version)
+    def _appear(self, build: Build, meta: VersionMeta) -> None:
         with self._switching(meta.name, meta, added=meta.version) as switch:
             try:
-                disk.rename(building, final)
+                build.appear()
                 switch()
-            except OSError:
-                if final.is_dir() and self._versions.pointer(meta.name) != meta.version:
-                    disk.rename(final, building)  # nobody was told of it: take it back
+            except (OSError, ConflictError):
+                if self._versions.pointer(meta.name) != meta.version:
+                    build.withdraw()  # nobody was told of it
                 raise
 
     def point(self, meta: VersionMeta) -> None:
         """Make a version that is there the latest."""
-        with disk.writing(f"feature group {meta.name!r}"), self._switching(meta.name, meta) as switch:
+        with self._files.writing(f"feature group {meta.name!r}"), self._switching(meta.name, meta) as switch:
             switch()
 
     def delete(self, group: str, version: str) -> None:
@@ -131,19 +105,19 @@ class Publisher:
             UnknownVersionError: there is no such version.
         """
         folder = self._layout.version(group, version)
-        if not folder.is_dir():
+        if not self._files.has_appeared(folder):
             self._versions.read(group, version)  # says which there are
-        trash = self._layout.group(group) / layout.unfinished("deleting")
-        with disk.writing(f"feature group {group!r}"):
+        removal = self._files.removal(folder, trash=self._layout.group(group) / layout.unfinished("deleting"))
+        with self._files.writing(f"feature group {group!r}"):
             with self._switching(group, self._latest_without(group, version), removed=version) as switch:
                 switch()
-                disk.rename(folder, trash)
-            disk.remove(trash)
+                removal.hide()
+            removal.finish()
 
     def _latest_without(self, group: str, version: str) -> VersionMeta | None:
         others = [meta for meta in self._versions.metas(group) if meta.version != version]
         named = self._versions.pointer(group)
-        if named is None or not self._layout.version(group, named).is_dir():
+        if named is None or not self._files.has_appeared(self._layout.version(group, named)):
             return others[-1] if others else None
         if named != version:
             return next((meta for meta in others if meta.version == named), others[-1] if others else None)
@@ -155,27 +129,35 @@ class Publisher:
     def delete_group(self, group: str) -> None:
         """Remove a group with everything of it, in one step for readers; nothing happens when there is none."""
         folder = self._layout.group(group)
-        if not folder.is_dir():
+        if not self._files.is_folder(folder):
             return
-        trash = self._layout.trash(group)
-        with disk.writing(f"feature group {group!r}"):
-            with manifest.changing(self._layout, self._locks):
-                groups = self.entries()
-                groups.pop(group, None)
-                staged = manifest.stage(self._layout, groups)
+        removal = self._files.removal(folder, trash=self._layout.trash(group), mark=self._layout.latest(group))
+        with self._files.writing(f"feature group {group!r}"):
+            with manifest.changing(self._files, self._layout):
+                staged = manifest.stage(self._files, self._layout, functools.partial(self._listing, group, None))
                 try:
-                    disk.rename(folder, trash)
+                    removal.hide()
                     staged.commit()
                 finally:
                     staged.discard()
-            disk.remove(trash)
+            removal.finish()
 
-    def entries(self) -> dict[str, ManifestEntry]:
+    def end_removal(self, group: str) -> None:
+        """Remove what is left of a group that was removed by a process that died; nothing happens otherwise."""
+        if self._versions.is_removed(group):
+            self.delete_group(group)
+
+    def entries(self) -> Entries:
         """The manifest's entries by group, made from the folders when it is missing or cannot be read."""
-        groups = manifest.read(self._layout)
+        groups = manifest.read(self._files, self._layout)
         return self.survey() if groups is None else groups
 
-    def survey(self) -> dict[str, ManifestEntry]:
+    def _listing(self, group: str, entry: ManifestEntry | None, groups: Entries | None) -> Entries:
+        """The manifest's entries with this one for a group."""
+        others = {name: each for name, each in (self.survey() if groups is None else groups).items() if name != group}
+        return others if entry is None else {**others, group: entry}
+
+    def survey(self) -> Entries:
         """What the manifest should say, from the folders."""
         entries = {group: self._entry(group) for group in self._versions.groups()}
         return {group: entry for group, entry in entries.items() if entry is not None}
@@ -189,8 +171,8 @@ class Publisher:
 
     def rebuild_manifest(self) -> None:
         """Write the manifest anew from the folders."""
-        with disk.writing(str(self._layout.manifest)), manifest.changing(self._layout, self._locks):
-            staged = manifest.stage(self._layout, self.survey())
+        with self._files.writing(str(self._layout.manifest)), manifest.changing(self._files, self._layout):
+            staged = manifest.stage(self._files, self._layout, lambda _: self.survey())
             try:
                 staged.commit()
             finally:
@@ -200,28 +182,22 @@ class Publisher:
     def _switching(
         self, group: str, latest: VersionMeta | None, *, added: str | None = None, removed: str | None = None
     ) -> Iterator[Callable[[], None]]:
-        """Write the new pointer and the new manifest to disk; hands out the function that puts them in place."""
+        """Prepare the new pointer and the new manifest; hands out the function that puts them in place."""
+        pointing = None if latest is None else {"version": latest.version}
         versions = {version for version in self._versions.published(group) if version != removed}
         versions |= {added} if added else set()
-        pointer = self._layout.latest(group)
-        with manifest.changing(self._layout, self._locks):
-            groups = self.entries()
-            groups.pop(group, None)
-            if latest is not None:
-                groups[group] = ManifestEntry.of(tuple(sorted(versions, key=_by_number)), latest)
-            staged: list[disk.Staged] = []
+        entry = None if latest is None else ManifestEntry.of(tuple(sorted(versions, key=_by_number)), latest)
+        with manifest.changing(self._files, self._layout):
+            staged: list[Staged] = []
 
             def switch() -> None:
-                if latest is None:
-                    disk.remove(pointer)
-                    disk.sync_folder(pointer.parent)
                 for file in staged:
                     file.commit()
 
             try:
-                if latest is not None:
-                    staged.append(disk.stage_json(pointer, {"version": latest.version}))
-                staged.append(manifest.stage(self._layout, groups))
+                staged.append(self._files.stage(self._layout.latest(group), pointing))
+                listing = functools.partial(self._listing, group, entry)
+                staged.append(manifest.stage(self._files, self._layout, listing))
                 yield switch
             finally:
                 for file in staged:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import pyarrow as pa
 
 from grange.definitions.versioning import schema_hash
 from grange.errors import CorruptStoreError, RequestError
 from grange.offline.parquet import disk, layout, tables
+from grange.offline.parquet.files import FilePath, Files, LocalFile
 from grange.plan.nodes import Align, Between, Concat, Node, Scan
 from grange.ports.offline import NEVER_MATERIALIZED, PUSHED_FROM, VersionMeta
 from grange.types import DataType, Schema
@@ -28,7 +29,7 @@ _NOTE: Final = b"grange"
 class Segment:
     """The rows of one push."""
 
-    path: Path
+    path: FilePath
     first: int
     last: int
     digest: str = ""
@@ -40,32 +41,63 @@ class Segment:
         return self.last - self.first + 1
 
 
-def segments(folder: Path, *, since: int = 0, until: int | None = None) -> tuple[Segment, ...]:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A segment that can be read."""
+
+    segment: Segment
+    file: LocalFile
+
+    @property
+    def path(self) -> Path:
+        """The file on the disk."""
+        return self.file.path
+
+
+def segments(files: Files, folder: FilePath, *, since: int = 0, until: int | None = None) -> tuple[Segment, ...]:
     """The segments with a row of `since <= sequence < until`, in sequence order; None is no end."""
-    found = [(name, layout.parse_segment(name)) for name in disk.names(folder)]
+    found = [(name, layout.parse_segment(name)) for name in files.added(folder)]
     listed = (Segment(folder / name, *parsed) for name, parsed in found if parsed is not None)
     chosen = (s for s in listed if s.last >= since and (until is None or s.first < until))
     return tuple(sorted(chosen, key=lambda segment: segment.first))
 
 
-def reached(file: Path) -> int:
+def opened(files: Files, listed: Iterable[Segment], *, fresh: bool = False) -> tuple[Opened, ...]:
+    """Segments to be read.
+
+    Raises:
+        CorruptStoreError: one is gone, or is a copy with other bytes.
+        StoreUnavailableError: one cannot be read.
+    """
+    wanted = list(listed)
+    try:
+        local = files.local([(segment.path, segment.digest) for segment in wanted], fresh=fresh)
+    except FileNotFoundError as error:
+        raise CorruptStoreError("pushed rows are gone", found=str(error)) from error
+    return tuple(Opened(segment, file) for segment, file in zip(wanted, local, strict=True))
+
+
+def reached(files: Files, file: FilePath) -> int:
     """The number that the next pushed row gets, as the last push noted it; `PUSHED_FROM` where none did, or the note
     cannot be read: then the segments alone tell."""
     try:
-        return read_reached(file)
+        return read_reached(files, file)
     except ValueError:
         return PUSHED_FROM
 
 
-def read_reached(file: Path) -> int:
+def read_reached(files: Files, file: FilePath) -> int:
     """`reached`.
 
     Raises:
         ValueError: the note cannot be read.
     """
-    noted = disk.read_json(file)
+    return _following(files.read_json(file))
+
+
+def _following(noted: Mapping[str, Any] | None) -> int:
     following = PUSHED_FROM if noted is None else noted.get("next")
-    if type(following) is not int or following < PUSHED_FROM:
+    if not isinstance(following, int) or isinstance(following, bool) or following < PUSHED_FROM:
         raise ValueError(f"{following!r} is no number of a pushed row")
     return following
 
@@ -114,7 +146,9 @@ def _not_there_once(group: str, after: int, first: int, found: str) -> CorruptSt
     )
 
 
-def write(folder: Path, draft: VersionMeta, table: pa.Table, first: int, *, note: Path, compression: str) -> None:
+def write(
+    files: Files, folder: FilePath, draft: VersionMeta, table: pa.Table, first: int, *, note: FilePath, compression: str
+) -> None:
     """Store rows as the segment that starts at `first`; it appears whole.
 
     Then `note` says how far numbers went, so that one is never given out twice, whatever becomes of the segments. It
@@ -141,35 +175,42 @@ def write(folder: Path, draft: VersionMeta, table: pa.Table, first: int, *, note
     def fill(file: IO[bytes]) -> None:
         tables.write_parquet(file, noted, draft.schema, compression=compression)
 
-    with disk.writing(str(folder)):
-        disk.make_folder(folder)
-        staged = disk.stage_json(note, {"next": last + 1}, flush=False)
+    def further(noted: Mapping[str, Any] | None) -> dict[str, int]:
+        """Numbers never go back."""
         try:
-            disk.put_hashed(folder, fill, lambda digest: layout.segment_name(first, last, digest))
+            return {"next": max(_following(noted), last + 1)}
+        except ValueError:
+            return {"next": last + 1}
+
+    with files.writing(str(folder)):
+        staged = files.stage_change(note, further, flush=False)
+        try:
+            name = functools.partial(layout.segment_name, first, last)
+            files.add(folder, fill, name, slot=layout.segment_slot(first))
             staged.commit()
         finally:
             staged.discard()
 
 
-def note(segment: Segment) -> VersionMeta:
+def note(opened: Opened) -> VersionMeta:
     """What is known of a segment's rows: their columns, keys, times and how many there are.
 
     Raises:
         CorruptStoreError: the segment cannot be read, or is not what its name says.
     """
     try:
-        stat = segment.path.stat()
+        stat = opened.path.stat()
     except FileNotFoundError as error:
-        raise CorruptStoreError(f"pushed rows {segment.path} are gone") from error
+        raise CorruptStoreError(f"pushed rows {opened.segment.path} are gone") from error
     except OSError as error:
-        raise disk.unavailable(str(segment.path), error) from error
-    return _read_note(segment, stat.st_size, stat.st_mtime_ns)
+        raise disk.unavailable(str(opened.segment.path), error) from error
+    return _read_note(opened.segment, opened.path, stat.st_size, stat.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=4096)
-def _read_note(segment: Segment, size: int, changed: int) -> VersionMeta:
+def _read_note(segment: Segment, path: Path, size: int, changed: int) -> VersionMeta:
     """`note`, once per file: size and time of change tell one file from another of the same name."""
-    footer, rows = tables.read_note(segment.path)
+    footer, rows = tables.read_note(path)
     if rows != segment.rows:
         raise CorruptStoreError(f"pushed rows {segment.path}: {segment.rows} by name", found=f"{rows} rows")
     try:
@@ -178,14 +219,14 @@ def _read_note(segment: Segment, size: int, changed: int) -> VersionMeta:
         raise CorruptStoreError(f"pushed rows {segment.path} do not say what they are", found=repr(error)) from error
 
 
-def check(listed: Sequence[Segment], *, group: str, most: int) -> None:
+def check(listed: Sequence[Opened], *, group: str, most: int) -> None:
     """Check the bytes of segments against their hashes, once per file; only where all have at most so many bytes.
 
     Raises:
         CorruptStoreError: some are not those that were written, or a file cannot be read.
     """
     try:
-        stats = [(segment, segment.path.stat()) for segment in listed]
+        stats = [(each, each.path.stat()) for each in listed]
     except FileNotFoundError as error:
         raise _damaged(group, str(error)) from error
     except OSError as error:
@@ -193,30 +234,30 @@ def check(listed: Sequence[Segment], *, group: str, most: int) -> None:
     if sum(stat.st_size for _, stat in stats) > most:
         return
     try:
-        for segment, stat in stats:
-            _check_once(segment, stat.st_size, stat.st_mtime_ns)
+        for each, stat in stats:
+            _check_once(each.segment, each.path, stat.st_size, stat.st_mtime_ns)
     except CorruptStoreError as error:
         raise _damaged(group, f"{error.message}: {error.found}") from error
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _check_once(segment: Segment, size: int, changed: int) -> None:
+def _check_once(segment: Segment, path: Path, size: int, changed: int) -> None:
     """`check_bytes`, once per file: size and time of change tell one file from another of the same name."""
-    check_bytes(segment)
+    check_bytes(segment, path)
 
 
-def check_bytes(segment: Segment) -> None:
-    """Check a segment's bytes against its hash; one without against the checksums of its pages.
+def check_bytes(segment: Segment, path: Path) -> None:
+    """Check the bytes of a segment's file against its hash; one without against the checksums of its pages.
 
     Raises:
         CorruptStoreError: they are not those that were written.
         StoreUnavailableError: the file cannot be read.
     """
     if not segment.digest:
-        tables.read_parquet(segment.path)
+        tables.read_parquet(path)
         return
     try:
-        found = disk.sha256(segment.path)
+        found = disk.sha256(path)
     except FileNotFoundError as error:
         raise CorruptStoreError(f"pushed rows {segment.path} are gone") from error
     except OSError as error:
@@ -245,7 +286,7 @@ class Piece:
     node: Node
 
 
-def pieces(listed: Iterable[Segment], *, group: str, since: int = 0, until: int | None = None) -> tuple[Piece, ...]:
+def pieces(listed: Iterable[Opened], *, group: str, since: int = 0, until: int | None = None) -> tuple[Piece, ...]:
     """The rows of segments with `since <= sequence < until`, neighbours of equal columns in one scan."""
 
     def bounds(segment: Segment) -> tuple[int | None, int | None]:
@@ -254,10 +295,12 @@ def pieces(listed: Iterable[Segment], *, group: str, since: int = 0, until: int 
         return since if segment.first < since else None, until if beyond else None
 
     made: list[Piece] = []
-    for (_, (start, end)), run in itertools.groupby(listed, lambda s: (_columns(note(s).schema), bounds(s))):
+    for (_, (start, end)), run in itertools.groupby(
+        listed, lambda each: (_columns(note(each).schema), bounds(each.segment))
+    ):
         same = list(run)
         schema = note(same[0]).schema
-        node: Node = scan([segment.path for segment in same], schema, group=group, ordered=False)
+        node: Node = scan([each.file for each in same], schema, group=group, ordered=False)
         whole = start is None and end is None
         made.append(Piece(schema, node if whole else Between(node, SEQUENCE, start, end)))
     return tuple(made)
@@ -267,11 +310,11 @@ def _columns(schema: Schema) -> tuple[tuple[str, DataType], ...]:
     return tuple((column.name, column.dtype) for column in schema)
 
 
-def scan(files: Sequence[Path], schema: Schema, *, group: str, ordered: bool, sequence: bool = True) -> Scan:
+def scan(files: Sequence[LocalFile], schema: Schema, *, group: str, ordered: bool, sequence: bool = True) -> Scan:
     """Stored files; what Parquet has no type for is said in the scan's schema. Feature rows have no sequence."""
     untyped = tuple(Column(column.name, column.dtype) for column in schema if _has_duration(column.dtype))
     return Scan(
-        files=tuple(str(file) for file in files),
+        files=tuple(file.text for file in files),
         format="parquet",
         schema=Schema(untyped),
         columns=(*schema.names, SEQUENCE) if sequence else schema.names,
@@ -306,16 +349,16 @@ def _aligned(piece: Piece, schema: Schema, group: str) -> Node:
     return Align(piece.node, schema, group)
 
 
-def alone(listed: Sequence[Segment], *, until: int) -> VersionMeta:
+def alone(listed: Sequence[Opened], *, until: int) -> VersionMeta:
     """What is known of pushed rows of `sequence < until` without a version: the newest push, and all rows counted."""
-    notes = [note(segment) for segment in listed]
+    notes = [note(each) for each in listed]
     starts = [n.min_event_time for n in notes if n.min_event_time is not None]
     ends = [n.max_event_time for n in notes if n.max_event_time is not None]
     newest = notes[-1].with_(schema=union(n.schema for n in notes))
     return newest.with_(
         schema_hash=schema_hash(newest.outputs),
-        row_count=sum(min(segment.last + 1, until) - segment.first for segment in listed),
+        row_count=sum(min(each.segment.last + 1, until) - each.segment.first for each in listed),
         min_event_time=min(starts, default=None),
         max_event_time=max(ends, default=None),
-        size_bytes=sum(segment.path.stat().st_size for segment in listed),
+        size_bytes=sum(each.path.stat().st_size for each in listed),
     )
