@@ -33,8 +33,8 @@ shop = gr.Entity("shop", join_keys=["shop_id"])
 spend_source = gr.FileSource("data/spend.parquet", event_time="at", created_time="loaded")
 
 
-def spend_group(**options: object) -> gr.FeatureGroup:
-    return gr.FeatureGroup("spend", entities=user, source=spend_source, **options)  # type: ignore[arg-type]
+def spend_group(name: str = "spend", **options: object) -> gr.FeatureGroup:
+    return gr.FeatureGroup(name, entities=user, source=spend_source, **options)  # type: ignore[arg-type]
 
 
 def shops_group() -> gr.FeatureGroup:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import os
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from grange.config import Config, StoreConfig
 from grange.definitions.catalog import Catalog
@@ -18,12 +19,14 @@ from grange.definitions.feature_view import FeatureView
 from grange.definitions.serialize import Definition
 from grange.definitions.values import freeze_tags
 from grange.errors import LeakWarning, RequestError, SourceError
-from grange.ports.plugins import Port, create
+from grange.ports.plugins import Port, backend, create
 from grange.project import load_definitions
+from grange.remote.urls import is_url
 from grange.types.time import Moment, to_micros, to_utc
-from grange.verbs.parts import Parts, catalog_of
+from grange.verbs.parts import Parts
 from grange.verbs.progress import Report, silent
 from grange.verbs.usage import Usage, uses_of
+from grange.verbs.watching import LiveDefinitions
 
 if TYPE_CHECKING:
     from grange.definitions.splits import Split
@@ -33,9 +36,12 @@ if TYPE_CHECKING:
     from grange.lineage.graph import Direction
     from grange.ports.datasets import DatasetMeta
     from grange.ports.offline import Finding, ManifestEntry, VersionMeta
-    from grange.ports.registry import UseCount
+    from grange.ports.online import OnlineStore
+    from grange.ports.registry import Registry, UseCount
     from grange.quality.leaks import Leak, LeakPolicy
     from grange.quality.statistics import Comparison
+    from grange.security import Security
+    from grange.security.encryption import Sealer
     from grange.serving.prepared import PreparedFeatures
     from grange.serving.reader import OnlineFeatures
     from grange.verbs.apply import ApplyPlan
@@ -43,17 +49,16 @@ if TYPE_CHECKING:
     from grange.verbs.export.records import Export
     from grange.verbs.history import HistoricalFeatures
     from grange.verbs.materialize import Materialized
+    from grange.verbs.parity import OnlineParity
     from grange.verbs.push import Pushed
     from grange.verbs.search import Keywords, SearchResults
+    from grange.verbs.served import ServedVector
     from grange.verbs.similar import SimilarFeature
     from grange.verbs.statistics import VersionStatistics
     from grange.verbs.training.dataset import TrainingDataset
     from grange.verbs.training.difference import DatasetDifference
     from grange.verbs.training.reproduce import Reproduction
     from grange.verbs.versions import Rollback
-
-REFRESH_SECONDS = 1.0
-"""How old the definitions may be that a read uses; this process's own changes are seen at once."""
 
 
 class FeatureStore:
@@ -62,10 +67,14 @@ class FeatureStore:
     >>> store = FeatureStore()                    # grange.toml here or above; else everything under .grange/
     >>> store = FeatureStore("rides")             # the project in that folder
     >>> store = FeatureStore(online="memory")     # one setting changed
+    >>> store = FeatureStore("https://features.example.com", key=key)   # that of a server: a RemoteFeatureStore
 
     Args:
-        project: the project's folder. Without it `grange.toml` is looked for here and above.
+        project: the project's folder. Without it `grange.toml` is looked for here and above. Or the URL of a server,
+            whose store has the same verbs and takes the options of `grange.remote.stores.RemoteFeatureStore`.
         config: a loaded configuration, instead of `project` and `overrides`.
+        wrap_online: is handed the online store when it is opened, and gives what is used in its place; for servers,
+            which read it with care (`grange.serving.guarding`).
         overrides: settings that take precedence: `engine="duckdb"`, `online="memory"`,
             `offline={"path": "/data/history"}`.
 
@@ -75,20 +84,36 @@ class FeatureStore:
         ConfigError: the configuration is wrong; a code of a leak that does not exist.
     """
 
+    def __new__(cls, project: str | os.PathLike[str] | None = None, *more: Any, **options: Any) -> Self:
+        """A store of a folder; or, of the URL of a server, one that asks it. Subclasses may take other arguments."""
+        if cls is FeatureStore and is_url(project):
+            from grange.remote.stores import RemoteFeatureStore
+
+            # no subclass: it shares the verbs and nothing below them
+            return cast("Self", RemoteFeatureStore(str(project), *more, **options))
+        return super().__new__(cls)
+
     def __init__(
-        self, project: str | os.PathLike[str] | None = None, *, config: Config | None = None, **overrides: Any
+        self,
+        project: str | os.PathLike[str] | None = None,
+        *,
+        config: Config | None = None,
+        wrap_online: Callable[[OnlineStore], OnlineStore] | None = None,
+        **overrides: Any,
     ) -> None:
         if config is None:
             named = {key: {"type": value} if _names_store(key, value) else value for key, value in overrides.items()}
             config = Config.load(None if project is None else Path(project), named)
         self.config = config
         self.project = config.root
+        sealer, sealed_store = _sealing(config)
         self._parts = Parts(
             project=config.root,
             engine_name=config.engine,
-            open_registry=lambda: _open("registries", config.registry, config.root),
+            open_registry=self._open_registry,
             open_offline=lambda: _open("offline_stores", config.offline, config.root),
-            open_online=lambda: _open("online_stores", config.online, config.root),
+            open_online=lambda: _wrapped(sealed_store(self._open_online()), wrap_online),
+            open_sealer=sealer,
             load_definitions=lambda: load_definitions(config, config.root) if _has_modules(config) else (),
             lock_timeout=config.lock_timeout.total_seconds(),
             allow_stored_code=config.allow_stored_code,
@@ -96,12 +121,9 @@ class FeatureStore:
             offline_name=config.offline.type,
             online_name=config.online.type,
         )
-        self._revision = -1
-        self._checked = float("-inf")
-        self._catalog: Catalog | None = None
-        self._readers: Any = None
         self._known_policy: LeakPolicy | None = None
         self._usage = Usage(lambda uses: self._parts.registry.count_uses(uses, now=self._now()))
+        self._definitions = LiveDefinitions(self._parts, clock=time.monotonic, on_look=self._usage.write_when_due)
         if config.leak_errors or config.leak_ignore:
             _ = self._leak_policy  # codes that do not exist are refused at once
 
@@ -109,15 +131,32 @@ class FeatureStore:
 
     @property
     def catalog(self) -> Catalog:
-        """The applied definitions, at most `REFRESH_SECONDS` old."""
-        moment = time.monotonic()
-        known = self._catalog
-        if known is None or moment - self._checked > REFRESH_SECONDS:
-            if known is None or self._parts.registry.revision() != self._revision:
-                known = self._reload()
-            self._checked = moment
-            self._usage.write_when_due(moment)
-        return known
+        """The applied definitions, at most a second old; with `keep_fresh` as the registry had them when it was looked
+        at last. This process's own changes are in them at once."""
+        return self._definitions.current().catalog
+
+    def keep_fresh(self, every: float = 1.0) -> None:
+        """Let a thread look at the registry from now on, so that no read waits for it; for what serves.
+
+        What others apply is loaded aside, with what the online reads in use need of it, and takes the place of the old
+        definitions in one step. While the registry cannot be reached, reads go on with the definitions that are known
+        (`definitions_age` says how old they are), and what writes raises StoreUnavailableError. The thread tries again
+        by itself, says in the log `grange.definitions` when that begins and ends, and ends with `close`.
+
+        Args:
+            every: seconds between two looks.
+
+        Raises:
+            RequestError: not a positive number of seconds.
+            StoreUnavailableError: no definitions are known yet, and the registry cannot be reached.
+        """
+        self._definitions.keep_fresh(every)
+
+    @property
+    def definitions_age(self) -> float:
+        """Seconds since the registry said last that the definitions in use are those that are applied; infinite before
+        they are used first."""
+        return self._definitions.age()
 
     def plan(self, definitions: Iterable[Definition] | Definition | None = None, *, prune: bool = False) -> ApplyPlan:
         """What `apply` would change. Looks at sources where a schema is to be inferred; changes nothing.
@@ -148,8 +187,19 @@ class FeatureStore:
         for change in done.changes:
             if (change.action, change.kind) == ("delete", "feature_group"):
                 self._forget_statistics(change.name)
+        removed = [
+            change.name for change in done.changes if change.action == "delete" and change.kind == "feature_view"
+        ]
+        self._forget_served(f"feature view {name}" for name in removed)
         self._forget()
         return done
+
+    @functools.cached_property
+    def security(self) -> Security:
+        """The project's API keys, policies and audit log."""
+        from grange.security import Security
+
+        return Security(self._parts.registry, self.config.project)
 
     # data
 
@@ -349,19 +399,14 @@ class FeatureStore:
             RequestError, NameCollisionError, MissingColumnError, KeyTypeError.
             StoreUnavailableError: the store cannot be reached, unless the view says `on_error="default"` (ONL-6).
         """
-        catalog = self.catalog
-        readers = self._readers
-        if readers is None or readers.catalog is not catalog:
-            from grange.verbs.online import Readers
-
-            readers = self._readers = Readers(self._parts, catalog)
-        reader = readers.get(
+        known = self._definitions.current()
+        reader = known.online_readers(self._parts).get(
             features, full_feature_names=full_feature_names, training_dataset=training_dataset, transform=transform
         )
         micros = time.time_ns() // 1_000 if now is None else to_micros(now, what="now")
         found: OnlineFeatures | PreparedFeatures = reader.read(rows, micros)
         if not self._usage.count(reader):
-            self._usage.begin(reader, uses_of(catalog, features, "get_online_features", labels=False))
+            self._usage.begin(reader, uses_of(known.catalog, features, "get_online_features", labels=False))
         return found
 
     def delete(self, name: str | Definition, *, version: str | None = None, cascade: bool = False) -> tuple[str, ...]:
@@ -387,8 +432,39 @@ class FeatureStore:
         with telling_users(self._parts, self.catalog, name, version):
             removed = delete(self._parts, self.catalog, name, version=version, cascade=cascade, now=self._now())
         self._forget_statistics(name, version)
+        self._forget_served(removed)
         self._forget()
         return removed
+
+    def served(self, view: str | FeatureView, *, start: Moment | None = None, end: Moment | None = None) -> Rows:
+        """The vectors of a view that a server logged (`serving.log_share`), in the order of their time.
+
+        Shape:
+            A row per vector: `request_id`, `place` (among the vectors of its request), `served_at`, `view`,
+            `fingerprint` (of its definition then), `versions`, `features`, `statuses` (JSON objects), `degraded`.
+            What a policy masked is not in it.
+        Time:
+            `start <= served_at < end`.
+
+        Raises:
+            UnknownFeatureViewError: no such view.
+        """
+        from grange.verbs.names import name_of
+        from grange.verbs.served import served
+
+        return served(self._parts, self.catalog, name_of(view), start=_micros(start, "start"), end=_micros(end, "end"))
+
+    def log_served(self, view: str, vectors: Sequence[ServedVector]) -> int:
+        """Keep vectors of a view that were served, for `served`; returns how many.
+
+        Raises:
+            UnknownFeatureViewError: no such view.
+            ConflictError: another writer does not let go of the log.
+            StorageFullError, StoreUnavailableError: nothing was kept.
+        """
+        from grange.verbs.served import log_served
+
+        return log_served(self._parts, self.catalog, view, vectors)
 
     def plan_rollback(
         self, group: str | FeatureGroup, version: str | None = None, *, previous: bool = False
@@ -594,7 +670,7 @@ class FeatureStore:
         """
         from grange.verbs.training.keeping import delete
 
-        self._readers = None  # some may prepare vectors by what it learned
+        self._definitions.forget_readers()  # some may prepare vectors by what it learned
         return delete(self._parts, view, version)
 
     # discovery: words, usage, likeness, statistics
@@ -900,6 +976,19 @@ class FeatureStore:
             events=events,
         )
 
+    def quarantined(self, group: str | FeatureGroup) -> Rows:
+        """The rows of a group that expectations kept out, and pushed events that were none, oldest first, with their
+        reasons; opened, where they were sealed. No rows at all, and no columns, when there are none.
+
+        Raises:
+            UnknownFeatureGroupError: no such group.
+            CorruptStoreError: a file cannot be read, or was sealed under a key that is not here.
+        """
+        from grange.verbs.look import quarantined
+        from grange.verbs.names import unpinned
+
+        return quarantined(self._parts, self.catalog.group(unpinned(group, what="looked at")).name)
+
     def versions(self, group: str | FeatureGroup) -> tuple[VersionMeta, ...]:
         """A group's versions, oldest first; the one alone that `"group@1.0.0"` names.
 
@@ -1020,6 +1109,24 @@ class FeatureStore:
             now=self._now(),
         )
 
+    def origins(
+        self, features: Any, *, labels: bool = True, full_feature_names: bool = False
+    ) -> Mapping[str, tuple[tuple[str, str], ...]]:
+        """Which stored features each column of an answer is made of, as (feature group, feature); what is read and not
+        shown among them.
+
+        Args:
+            features: as for `get_historical_features`.
+            labels: whether labels and training helpers are among the columns; they are never served.
+            full_feature_names: name features `group__feature`.
+
+        Raises:
+            UnknownFeatureViewError, UnknownFeatureGroupError, UnknownFeatureError, UnknownVersionError, RequestError.
+        """
+        from grange.verbs.origins import origins
+
+        return origins(self._parts, self.catalog, features, labels=labels, full_feature_names=full_feature_names)
+
     def impact(self, name: str | Definition, *, kind: str | None = None) -> tuple[Impact, ...]:
         """What deleting something would break, the worst first. Takes and raises what `lineage` does.
 
@@ -1056,6 +1163,32 @@ class FeatureStore:
 
         return (*found, *verified(self._parts, None, repair=repair, now=self._now()))
 
+    def verify_online(
+        self, group: str | FeatureGroup | None = None, *, sample: int | None = 10_000
+    ) -> tuple[OnlineParity, ...]:
+        """Compare what is served with what history says (ONL-1): entity keys of each group that is served online are
+        read both ways at one moment, value by value; floats within 1e-9, relative.
+
+        Args:
+            group: only this feature group.
+            sample: at most so many entity keys of each group, the same ones every time; None is all.
+
+        Raises:
+            UnknownFeatureGroupError: no such group.
+            UnsupportedError: a group that is not served online, or was not loaded.
+            StoreUnavailableError: the online store cannot be reached.
+        """
+        from grange.serving.guarding import past_memory
+        from grange.verbs.names import unpinned
+        from grange.verbs.parity import online_parity
+
+        self._refresh()
+        name = None if group is None else unpinned(group, what="compared with its history")
+        with past_memory():
+            return tuple(
+                online_parity(self._parts, self.catalog, name, sample=sample, clock=lambda: to_micros(self._now()))
+            )
+
     def explain_online(self, features: Any, *, full_feature_names: bool = False) -> str:
         """What an online read would do, as an indented tree."""
         from grange.plan.explain import explain_read
@@ -1079,9 +1212,11 @@ class FeatureStore:
 
     def close(self) -> None:
         """Write the counts of what was used, and let go of files and connections. Calling it twice is fine."""
+        self._definitions.close()
         self._usage.close()
+        if "security" in self.__dict__:  # else nobody asked for it, and there is nothing to write
+            self.security.close()
         self._parts.close()
-        self._forget()
 
     def __enter__(self) -> Self:
         return self
@@ -1115,6 +1250,37 @@ class FeatureStore:
 
         forget(self._parts, group, version)
 
+    def _forget_served(self, removed: Iterable[str]) -> None:
+        """Remove what was logged of views that are no more."""
+        from grange.verbs.served import forget_served
+
+        for what in removed:
+            kind, _, name = what.rpartition(" ")
+            if kind == "feature view":
+                forget_served(self._parts, name)
+
+    def _open_registry(self) -> Registry:
+        """The registry; where the settings name the project, one that is no other project's."""
+        registry: Registry = _open("registries", self.config.registry, self.config.root)
+        if self.config.origin("project") != "default":
+            from grange.verbs.identity import check_project
+
+            check_project(registry, self.config.project, now=self._now())
+        return registry
+
+    def _open_online(self) -> OnlineStore:
+        """The online store; one that projects may share is told which one this is."""
+        known = backend("online_stores", self.config.online.type).options
+        options: dict[str, Any] = {}
+        if "namespace" in known:
+            options["namespace"] = self.config.project
+        if "owner" in known:
+            from grange.verbs.identity import identity
+
+            options["owner"] = identity(self._parts.registry, now=self._now())
+        store: OnlineStore = _open("online_stores", self.config.online, self.config.root, options)
+        return store
+
     def _now(self) -> dt.datetime:
         return dt.datetime.now(dt.UTC)
 
@@ -1145,18 +1311,10 @@ class FeatureStore:
 
     def _refresh(self) -> None:
         """Make sure that the definitions are those of this moment."""
-        self._checked = float("-inf")
-
-    def _reload(self) -> Catalog:
-        state = self._parts.registry.state()
-        self._catalog = loaded = catalog_of(state, self._parts.local)
-        self._revision = state.revision
-        self._readers = None
-        return loaded
+        self._definitions.confirm()
 
     def _forget(self) -> None:
-        self._catalog = None
-        self._readers = None
+        self._definitions.forget()
 
 
 def _warn_of(leaks: Iterable[Leak]) -> None:
@@ -1175,8 +1333,34 @@ def _has_modules(config: Config) -> bool:
     return named or any((config.root / entry).exists() for entry in config.definitions)
 
 
-def _open(port: Port, config: StoreConfig, root: Path) -> Any:
-    return create(port, config.type, {"root": root, **config.options})
+def _wrapped(store: OnlineStore, wrap: Callable[[OnlineStore], OnlineStore] | None) -> OnlineStore:
+    return store if wrap is None else wrap(store)
+
+
+def _sealing(config: Config) -> tuple[Callable[[], Sealer | None], Callable[[OnlineStore], OnlineStore]]:
+    """What makes the sealer of a project, once and when it is first needed, and what seals an online store with it."""
+
+    @functools.cache
+    def sealer() -> Sealer | None:
+        if not config.security.encryption_key:
+            return None
+        from grange.security.encryption import sealer_from
+
+        return sealer_from(config.security.encryption_key, config.root)
+
+    def sealed_store(store: OnlineStore) -> OnlineStore:
+        with_key = sealer()
+        if with_key is None:
+            return store
+        from grange.security.encryption import EncryptedOnlineStore
+
+        return EncryptedOnlineStore(store, with_key, allow_clear=config.security.allow_clear)
+
+    return sealer, sealed_store
+
+
+def _open(port: Port, config: StoreConfig, root: Path, defaults: Mapping[str, Any] | None = None) -> Any:
+    return create(port, config.type, {"root": root, **(defaults or {}), **config.options})
 
 
 def _micros(value: Moment | None, what: str) -> int | None:

@@ -794,3 +794,19 @@ def test_utc_is_what_comes_out(filled: gr.FeatureStore) -> None:
     assert filled.read("spend").polars["at"].dtype == pl.Datetime("us", "UTC")
     assert filled.get_online_features(["spend"], [{"user_id": "u2"}], now=at(9)).event_times[0]["amount"] == at(9)
     assert at(9).tzinfo is UTC
+
+
+@pytest.mark.parametrize("name", ["served__taste", "served__"])
+def test_no_group_is_called_as_the_log_of_what_was_served(store: gr.FeatureStore, name: str) -> None:
+    """Who may read such a group could read what others were served, whatever the policies say of its features."""
+    source = gr.PushSource(
+        "rows",
+        schema={"request_id": "string", "place": "int64", "at": "datetime", "features": "string"},
+        event_time="at",
+    )
+    request = gr.Entity("request", join_keys=["request_id", "place"])
+    group = gr.FeatureGroup(name, entities=request, source=source)
+    for refused in (lambda: store.plan([group]), lambda: store.apply([group])):
+        with pytest.raises(DefinitionError, match="served__"):
+            refused()
+    assert not store.catalog.groups

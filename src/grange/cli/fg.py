@@ -109,6 +109,23 @@ def preview(
     session.out.show(rows.arrow.to_pylist(), *rows_parts(rows))
 
 
+@command(app, "quarantine")
+def quarantine(
+    session: Session,
+    name: NameArgument,
+    n: Annotated[int, typer.Option("--n", min=0, help="How many rows, the newest.")] = 10,
+) -> None:
+    """Rows that expectations kept out, and pushed events that were none, with their reasons."""
+    from grange.frames import Rows
+
+    with session.store() as store:
+        kept = Rows(polars=store.quarantined(name).polars.tail(n))
+    if not kept.column_names:
+        session.out.show([], f"nothing of {name} is in quarantine")
+        return
+    session.out.show(kept.arrow.to_pylist(), *rows_parts(kept))
+
+
 @command(app, "features")
 def features(session: Session, name: NameArgument, version: VersionOption = None) -> None:
     """The features and other columns, with their types.

@@ -13,12 +13,13 @@ from grange.cli.describing import group_details
 from grange.cli.output import ProgressReport, Table, count, details_parts, moment, plural
 from grange.cli.session import Session, VersionOption, YesOption, command
 from grange.cli.versions import GroupArgument, forecast_parts
-from grange.errors import CorruptStoreError
+from grange.errors import CorruptStoreError, UsageError
 
 if TYPE_CHECKING:
     from grange.quality.leaks import Leak
     from grange.store import FeatureStore
     from grange.verbs.apply import ApplyPlan
+    from grange.verbs.parity import OnlineParity
 
 config_app = typer.Typer(help="The project's settings.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -251,14 +252,73 @@ def _without_repeated_code(data: dict[str, Any]) -> dict[str, Any]:
 
 def verify(
     session: Session,
-    group: Annotated[str | None, typer.Argument(metavar="[GROUP]", help="Only this feature group.")] = None,
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[GROUP | online]", help="Only this feature group; or what is served online."),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Argument(metavar="[GROUP]", help="After `online`: only this feature group.")
+    ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Clear what crashes left behind.")] = False,
+    sample: Annotated[
+        int, typer.Option("--sample", min=1, metavar="N", help="Of `online`: at most so many entity keys a group.")
+    ] = 10_000,
+    every: Annotated[bool, typer.Option("--all", help="Of `online`: every entity key.")] = False,
 ) -> None:
     """Read all of history and say what is wrong with it.
 
     Hashes of files and rows, metadata, leftovers of crashes; and whether the online store was loaded from the latest
-    versions. Published versions are never changed. Ends with 1 when something is wrong and was not cleared.
+    versions. Published versions are never changed.
+
+    `grange verify online` reads entity keys of each group both ways, from the online store and by a point-in-time join
+    as of the same moment, and compares every value.
+
+    Ends with 1 when something is wrong and was not cleared.
     """
+    if what == "online":
+        _verify_online(session, group, None if every else sample)
+        return
+    if group is not None:
+        raise UsageError(f"verify takes one feature group, and got {what!r} and {group!r}")
+    _verify_history(session, what, repair=repair)
+
+
+def _verify_online(session: Session, group: str | None, sample: int | None) -> None:
+    with session.store() as store:
+        found = store.verify_online(group, sample=sample)
+    rows = [
+        (
+            each.group,
+            *(count(number) for number in (each.keys, each.compared, each.values)),
+            _parity_text(each),
+        )
+        for each in found
+    ]
+    examples = [
+        (each.group, _key_text(one.key), one.feature, str(one.online), str(one.history))
+        for each in found
+        for one in each.examples
+    ]
+    tables = [Table(("group", "keys", "compared", "values", "result"), rows, empty="nothing is served online")]
+    if examples:
+        tables.append(Table(("group", "key", "feature", "online", "history"), examples))
+    session.out.show({"groups": [each.to_dict() for each in found]}, *tables)
+    if not all(each.holds for each in found):
+        session.out.note("load what history has: grange materialize GROUP")
+        raise typer.Exit(1)
+
+
+def _parity_text(found: OnlineParity) -> str:
+    parts = [f"{plural(found.different, 'key')} differ"] if found.different else []
+    parts += [f"{plural(found.unknown, 'key')} not in history"] if found.unknown else []
+    return ", ".join(parts) or "equal"
+
+
+def _key_text(key: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in key.items())
+
+
+def _verify_history(session: Session, group: str | None, *, repair: bool) -> None:
     with session.store() as store:
         findings = store.verify(group, repair=repair)
     rows = [(finding.path, finding.problem, "cleared" if finding.removed else "found") for finding in findings]

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from grange.errors import CorruptStoreError
 from grange.types import DataType, Schema, parse_dtype
+
+_SEALED = "sealed:["
+"""How the one column of a sealed row begins (`grange.security.encryption.online`). No type begins with a bracket."""
 
 
 def layout_of(columns: Schema) -> tuple[str, ...]:
@@ -16,7 +20,16 @@ def layout_of(columns: Schema) -> tuple[str, ...]:
 
 
 def place_of(layout: Sequence[str], name: str, dtype: DataType) -> int | None:
-    """Where a layout has a column whose stored values are values of a type as they are; None when nowhere."""
+    """Where a layout has a column whose stored values are values of a type as they are; None when nowhere.
+
+    Raises:
+        CorruptStoreError: the values are sealed.
+    """
+    if len(layout) == 1 and layout[0].startswith(_SEALED):
+        raise CorruptStoreError(
+            "the online store's values are sealed, and this process has no key",
+            try_="set encryption_key in [security], as for whoever wrote them",
+        )
     wanted = f"{name}:{dtype}"
     if wanted in layout:
         return layout.index(wanted)

@@ -38,6 +38,7 @@ from grange.types.schema import Column
 from grange.verbs.derive import children_of, derived_schema, forget_parents, in_order
 from grange.verbs.lineage import change_impact
 from grange.verbs.parts import SOURCE, Parts, catalog_of, record_kind
+from grange.verbs.served import PREFIX as SERVED_PREFIX
 from grange.verbs.versions import dataset_pins, forecasts, refuse_if_pinned
 
 SAMPLE_ROWS = 10_000
@@ -505,6 +506,12 @@ def _holds(wide: DataType, narrow: DataType) -> bool:
 
 def _check_together(after: Catalog) -> None:
     """What only shows once old and new definitions stand together."""
+    reserved = next((name for name in after.groups if name.startswith(SERVED_PREFIX)), None)
+    if reserved is not None:
+        raise DefinitionError(
+            f"feature group {reserved!r}: names that begin with {SERVED_PREFIX!r} are those of logs of served vectors",
+            try_=f"call it {reserved.removeprefix(SERVED_PREFIX) or 'served'!r}",
+        )
     both = sorted(after.groups.keys() & after.views.keys())
     if both:
         raise DuplicateNameError(f"{both[0]!r} is both a feature group and a feature view", try_="rename one")

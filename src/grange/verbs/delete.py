@@ -14,7 +14,7 @@ from grange.verbs.apply import refuse_if_used, remove, remove_rows, users_of
 from grange.verbs.derive import children_of
 from grange.verbs.parts import Parts
 from grange.verbs.training.keeping import refuse_if_kept
-from grange.verbs.versions import dataset_pins, latest_version, pins_of, refuse_if_pinned, serve_latest
+from grange.verbs.versions import dataset_pins, latest_version, pins_of, refuse_if_pinned, serve_latest, tell_others
 
 
 def delete(
@@ -106,8 +106,10 @@ def _delete_version(
     if was_latest and catalog.groups[name].online:
         loaded = Run(name, "", "load", now, now, 0, {"online_rows": None})
         if served is not None:
-            loaded = Run(name, served.version, "load", now, now, served.rows, {"online_rows": served.online_rows})
+            loaded = Run(name, served.version, "load", now, now, served.rows, served.details())
         parts.record(loaded)
+        if served is None:
+            tell_others(parts, catalog.groups[name], now=now)
     return (*removed, f"version {version} of feature group {name}")
 
 

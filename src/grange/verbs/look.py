@@ -57,6 +57,39 @@ def read(
     return parts.engine().run(node, {}).select(wanted)
 
 
+def quarantined(parts: Parts, group: str) -> Rows:
+    """The rows of a group that were kept out, in clear. See `FeatureStore.quarantined`."""
+    import polars as pl
+
+    kept = parts.offline.quarantined(group)
+    sealer = parts.open_sealer()
+    if sealer is None:
+        for rows in kept:
+            refuse_sealed(rows)
+    else:
+        from grange.security.encryption import open_rows
+
+        kept = tuple(open_rows(rows, sealer, group=group) for rows in kept)
+    if not kept:
+        return Rows(polars=pl.DataFrame())
+    return Rows(polars=pl.concat([rows.polars for rows in kept], how="diagonal_relaxed"))
+
+
+def refuse_sealed(rows: Rows) -> None:
+    """That rows are not sealed: there is no key here to open them with.
+
+    Raises:
+        CorruptStoreError: they are.
+    """
+    from grange.security.encryption.rows import SEALED
+
+    if rows.column_names == [SEALED]:
+        raise CorruptStoreError(
+            "quarantined rows are sealed, and this process has no key",
+            try_="set encryption_key in [security], as for whoever wrote them",
+        )
+
+
 def inspect(parts: Parts, catalog: Catalog, name: str, *, version: str | None) -> dict[str, Any]:
     """Everything known of a feature group, feature view or entity, JSON-able.
 

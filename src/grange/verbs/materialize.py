@@ -41,6 +41,7 @@ from grange.verbs.derive import Pins, mark_checked, stale_parents, with_children
 from grange.verbs.derived_rows import Span, derived_rows
 from grange.verbs.parts import SOURCE, Parts
 from grange.verbs.progress import Progress, Report
+from grange.verbs.runs import REACHED
 from grange.verbs.windows import feature_rows, load_windows
 
 
@@ -361,7 +362,7 @@ def _materialize(
     new = meta.version not in known  # after a rollback, identical rows make a version that is there the latest again
     dropped = len(outcome.quarantine)
     if new and dropped:  # the same rows again would be the same quarantine again
-        parts.offline.quarantine(group.name, outcome.quarantine, now=now)
+        parts.quarantine(group.name, outcome.quarantine, now=now)
     online_rows = None
     if _loads_online(group, request):
         tell("load", meta.row_count)
@@ -371,8 +372,17 @@ def _materialize(
     warnings = (*widened, *warnings_of(outcome), *mark_checked(parts, group, meta.version, raw.pins, now=now))
     result = Materialized(group.name, meta.version, meta.row_count, new, online_rows, dropped, warnings, seconds)
     ended = now + dt.timedelta(seconds=seconds)
-    run = Run(group.name, meta.version, "materialize", now, ended, meta.row_count, result.to_dict() | _made_of(raw))
+    run = Run(
+        group.name, meta.version, "materialize", now, ended, meta.row_count, _details(parts, result) | _made_of(raw)
+    )
     return replace(result, warnings=(*result.warnings, *parts.record(run)))
+
+
+def _details(parts: Parts, result: Materialized) -> dict[str, Any]:
+    """What is remembered of a run; the caller holds the group's lock."""
+    if result.online_rows is None:
+        return result.to_dict()
+    return result.to_dict() | {REACHED: parts.offline.next_pushed(result.group)}
 
 
 def _computed(parts: Parts, group: FeatureGroup, request: MaterializeRequest, now: dt.datetime) -> tuple[Raw, Rows]:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.feature_view import FeatureView
 from grange.definitions.references import as_selection
-from grange.errors import RequestError, StoreUnavailableError, UnknownVersionError, UnsupportedError, closest_names
+from grange.errors import (
+    GrangeError,
+    RequestError,
+    StoreUnavailableError,
+    UnknownVersionError,
+    UnsupportedError,
+    closest_names,
+)
 from grange.plan.bind import Layout, Request, bind, resolve
 from grange.plan.nodes import ReadPlan
 from grange.plan.read import plan_read
+from grange.ports.offline import PUSHED_FROM
 from grange.ports.registry import Run
 from grange.serving.reader import OnlineReader
 from grange.types import Schema
 from grange.verbs.computing import with_functions
 from grange.verbs.history import current_layout, layout_of
 from grange.verbs.parts import Parts
-from grange.verbs.runs import last_load
+from grange.verbs.runs import last_load, reached_online, was_due
 from grange.verbs.training.preparing import Preparation, preparation
 from grange.verbs.windows import is_behind
 
@@ -31,10 +40,22 @@ Pins = tuple[tuple[str, str], ...]
 """(group, version) of the versions that a request pins."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was asked for, and the plan of reading it."""
+
+    features: Any
+    full_feature_names: bool
+    training_dataset: int | None
+    transform: bool
+    plan: ReadPlan | None = None
+    """None before it is made."""
+
+
 class Readers:
     """Online readers by what was asked, for one state of the definitions."""
 
-    __slots__ = ("_by_request", "_parts", "_pinned", "catalog")
+    __slots__ = ("_asked", "_by_request", "_parts", "_pinned", "catalog")
 
     LIMIT = 256
     """How many different requests are kept; a service asks for a handful."""
@@ -46,6 +67,8 @@ class Readers:
         self._by_request: dict[Any, OnlineReader | PreparedReader] = {}
         self._pinned: dict[Any, tuple[OnlineReader | PreparedReader, Pins]] = {}
         """Readers of pinned versions: whether those are served can change between two requests."""
+        self._asked: dict[Any, _Asked] = {}
+        """What each reader was made for."""
 
     def get(
         self, features: Any, *, full_feature_names: bool, training_dataset: int | None = None, transform: bool = True
@@ -73,33 +96,74 @@ class Readers:
         if known is not None:
             check_pins(self._parts, known[1])
             return known[0]
+        asked = list(features) if type(features) is list else features  # the caller may go on with its list
+        return self._made(key, _Asked(asked, full_feature_names, training_dataset, transform))
+
+    def renewed(self, catalog: Catalog, *, keep: bool) -> Readers:
+        """Readers of the same requests for other definitions. A request that these refuse has none: whoever asks again
+        is told why.
+
+        Args:
+            catalog: the other definitions.
+            keep: whether readers that would be made again as they are stay.
+
+        Nor has one whose reader cannot be made because a store cannot be reached: one is made when it is asked again.
+        """
+        made = Readers(self._parts, catalog)
+        for key, asked in list(self._asked.items()):
+            with suppress(GrangeError):
+                if not (keep and self._keeps(key, asked, made)):
+                    made._made(key, asked)
+        return made
+
+    def _keeps(self, key: Any, asked: _Asked, into: Readers) -> bool:
+        """Whether a reader is right for other definitions too; then it is among their readers."""
+        plan = read_plan(self._parts, into.catalog, asked.features, full_feature_names=asked.full_feature_names)
+        same_view = _view(self.catalog, asked.features) == _view(into.catalog, asked.features)
+        pinned = self._pinned.get(key)
+        reader = self._by_request.get(key) if pinned is None else pinned[0]
+        if plan != asked.plan or not same_view or reader is None:
+            return False
+        with suppress(StoreUnavailableError):  # it is as right as it was
+            self._check(into.catalog, asked.features, plan)
+        into._add(key, asked, reader, () if pinned is None else pinned[1])
+        return True
+
+    def _made(self, key: Any, asked: _Asked) -> OnlineReader | PreparedReader:
+        features, full_feature_names = asked.features, asked.full_feature_names
         prepares = preparation(
-            self._parts, self.catalog, features, training_dataset=training_dataset, transform=transform
+            self._parts,
+            self.catalog,
+            features,
+            training_dataset=asked.training_dataset,
+            transform=asked.transform,
         )
         if prepares is not None and full_feature_names:
             raise RequestError("features that are prepared for a model have the names that they were trained with")
-        return self._made(key, features, full_feature_names, prepares)
-
-    def _made(
-        self, key: Any, features: Any, full_feature_names: bool, prepares: Preparation | None
-    ) -> OnlineReader | PreparedReader:
-        asked = resolve(self.catalog, features)
-        plan = _plan(self._parts, self.catalog, asked, full_feature_names=full_feature_names)
-        latest = {selection.source for selection in asked.selections if selection.version is None}
-        _check_loaded(self._parts, [self.catalog.group(group.group) for group in plan.groups], latest)
-        plan = replace(plan, computed=with_functions(self._parts, plan.computed))
-        reader: OnlineReader | PreparedReader = OnlineReader(plan, self._parts.online)
+        request = resolve(self.catalog, features)
+        plan = _plan(self._parts, self.catalog, request, full_feature_names=full_feature_names)
+        self._check(self.catalog, features, plan)
+        runnable = replace(plan, computed=with_functions(self._parts, plan.computed))
+        reader: OnlineReader | PreparedReader = OnlineReader(runnable, self._parts.online)
         if prepares is not None:
-            reader = prepared_reader(OnlineReader(plan, self._parts.online), prepares)
-        if len(self._by_request) + len(self._pinned) >= self.LIMIT:
-            self._by_request.clear()
-            self._pinned.clear()
-        pins = _pins(asked)
+            reader = prepared_reader(OnlineReader(runnable, self._parts.online), prepares)
+        self._add(key, replace(asked, plan=plan), reader, _pins(request))
+        return reader
+
+    def _check(self, catalog: Catalog, features: Any, plan: ReadPlan) -> None:
+        """Refuse groups that have history of which nothing is online."""
+        latest = {item.source for item in resolve(catalog, features).selections if item.version is None}
+        _check_loaded(self._parts, [catalog.group(group.group) for group in plan.groups], latest)
+
+    def _add(self, key: Any, asked: _Asked, reader: OnlineReader | PreparedReader, pins: Pins) -> None:
+        if len(self._asked) >= self.LIMIT:
+            for kept in (self._by_request, self._pinned, self._asked):
+                kept.clear()
+        self._asked[key] = asked
         if pins:
             self._pinned[key] = reader, pins
         else:
             self._by_request[key] = reader
-        return reader
 
 
 def prepared_reader(reader: OnlineReader, prepares: Preparation) -> PreparedReader:
@@ -164,6 +228,11 @@ def _pins(asked: Request) -> Pins:
     return tuple(dict.fromkeys((group, version) for group, version in pins if version is not None))
 
 
+def _view(catalog: Catalog, features: Any) -> FeatureView | None:
+    """The applied view that is asked for by its name."""
+    return catalog.views.get(features) if isinstance(features, str) else None
+
+
 def _check_served(group: FeatureGroup, asked_by: str) -> None:
     if not group.online:
         raise UnsupportedError(
@@ -185,8 +254,6 @@ def _check_loaded(parts: Parts, groups: Sequence[FeatureGroup], latest: Collecti
     except StoreUnavailableError:
         return  # an outage is told by the read, as the view's policy has it (ONL-6)
     for group in groups:
-        if not parts.offline.versions(group.name) and not group.aggregations:
-            continue
         if (group.key_space, group.name) in held:
             # a pinned version is read with its own columns
             if group.name in latest and parts.offline.versions(group.name):
@@ -198,15 +265,34 @@ def _check_loaded(parts: Parts, groups: Sequence[FeatureGroup], latest: Collecti
                     try_=f"grange materialize {group.name}",
                 )
             continue
-        if not parts.offline.versions(group.name) or not parts.offline.meta(group.name).row_count:
-            continue
-        run = _last_load(parts, group.name)
-        if run is None or run.details["online_rows"]:
+        if _has_more(parts, group):
             raise UnsupportedError(
                 f"feature group {group.name!r} has history, and nothing of it was loaded into the online store",
-                found=f"version {parts.offline.meta(group.name).version}; no rows in {parts.online_name!r}",
+                found=f"{_history_of(parts, group.name)}; no rows in {parts.online_name!r}, or none any more",
                 try_=f"grange materialize {group.name}",
             )
+
+
+def _has_more(parts: Parts, group: FeatureGroup) -> bool:
+    """Whether a group that has nothing online should have something: a version that was not loaded, or was with rows;
+    pushed rows that were written online, or of which that is not known. A push may be of rows that are not due."""
+    number = parts.offline.next_pushed(group.name)
+    if parts.offline.versions(group.name):
+        meta, run = parts.offline.meta(group.name), _last_load(parts, group.name)
+        if meta.row_count and (run is None or run.details["online_rows"]):
+            return True
+        if number <= meta.pushed_through:
+            return False
+    elif number == PUSHED_FROM:
+        return False
+    reached = reached_online(parts.registry, group.name)
+    return bool(group.aggregations) or number not in reached or was_due(parts.registry, group.name)
+
+
+def _history_of(parts: Parts, group: str) -> str:
+    if not parts.offline.versions(group):
+        return "pushed rows"
+    return f"version {parts.offline.meta(group).version}"
 
 
 def _check_types(group: FeatureGroup, stored: Schema) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.entity import Entity
@@ -39,6 +40,9 @@ from grange.ports.online import OnlineStore
 from grange.ports.plugins import backends, create
 from grange.ports.registry import Kind, Registry, RegistryState, Run
 
+if TYPE_CHECKING:
+    from grange.security.encryption import Sealer
+
 FunctionKey = tuple[str, Role, str]
 """Of a transformation's function: the transformation's name, what the function is of it, its code hash."""
 SOURCE = "source"
@@ -67,6 +71,8 @@ class Parts:
     """What is applied at this moment; for groups that are made of others."""
     allow_stored_code: bool = False
     """Whether code that came as text may run: what the operator set in `grange.toml`."""
+    open_sealer: Callable[[], Sealer | None] = field(default=lambda: None)
+    """What seals values at rest; None where the settings name no key."""
     loaded: bool = False
     _registry: Registry | None = None
     _offline: OfflineStore | None = None
@@ -94,6 +100,15 @@ class Parts:
         if self._online is None:
             self._online = self.open_online()
         return self._online
+
+    def quarantine(self, group: str, rows: Rows, *, now: dt.datetime) -> str:
+        """Keep rows apart that expectations kept out, sealed if the settings name a key; returns where they lie."""
+        sealer = self.open_sealer()
+        if sealer is not None:
+            from grange.security.encryption import seal_rows
+
+            rows = seal_rows(rows, sealer, group=group)
+        return self.offline.quarantine(group, rows, now=now)
 
     def engine(self, name: str | None = None) -> Engine:
         """An engine by name; the configured one without.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from grange.definitions.catalog import Catalog
@@ -14,9 +14,10 @@ from grange.definitions.sources import raw_schema
 from grange.errors import (
     ColumnTypeError,
     CorruptStoreError,
+    GrangeError,
     RequestError,
     SchemaError,
-    StoreUnavailableError,
+    TamperedError,
     UnknownFeatureGroupError,
     UnknownVersionError,
     closest_names,
@@ -24,6 +25,7 @@ from grange.errors import (
 from grange.frames import Rows
 from grange.plan.materialize import feature_rows
 from grange.plan.nodes import Align, Between, Input
+from grange.ports.offline import PUSHED_FROM
 from grange.ports.registry import Run
 from grange.quality.expectations import Outcome
 from grange.serving.layouts import layout_of
@@ -33,6 +35,8 @@ from grange.types.time import to_micros
 from grange.verbs.materialize import check, draft_of, warnings_of
 from grange.verbs.parts import SOURCE, Parts
 from grange.verbs.poison import Screened, readable, screen
+from grange.verbs.runs import DUE, REACHED, reached_online
+from grange.verbs.versions import serve_latest
 from grange.verbs.windows import write_windows
 
 CLOCK_TOLERANCE: Final = dt.timedelta(seconds=5)
@@ -123,8 +127,9 @@ def push(
     group could be locked.
 
     Raises:
-        TransformError, SchemaError, ColumnTypeError, ExpectationError, ConflictError: nothing was written.
-        StoreUnavailableError: says which groups' rows are in history; pushing them again would store them twice.
+        TransformError, SchemaError, ColumnTypeError, ExpectationError: nothing was written.
+        StoreUnavailableError, ConflictError, StorageFullError, CorruptStoreError: nothing was written, unless
+            `details["stored"]` says which groups' rows are in history; pushing them again would store them twice.
     """
     if not len(pushed.rows):
         return Pushed(tuple((group, 0, 0 if current(group).online else None) for group in groups))
@@ -136,7 +141,7 @@ def push(
             refuse_unreadable(parts, item.group)
         for item in prepared:
             for rows in item.aside:
-                parts.offline.quarantine(item.group.name, rows, now=now)
+                parts.quarantine(item.group.name, rows, now=now)
         stored: list[str] = []
         first: dict[str, int] = {}
         try:
@@ -144,8 +149,8 @@ def push(
                 if len(item.kept):
                     first[item.group.name] = parts.offline.append(draft_of(item.group, source="push"), item.kept)
                 stored.append(item.group.name)
-            online = [_write_online(parts, item, first.get(item.group.name, 0), now) for item in prepared]
-        except StoreUnavailableError as error:
+            written = [_write_online(parts, item, first.get(item.group.name, 0), now) for item in prepared]
+        except GrangeError as error:
             error.retry = error.retry and not stored
             if stored:
                 error.details["stored"] = stored
@@ -155,17 +160,22 @@ def push(
                     f"the rows are in the history of {', '.join(stored)}; bring them online: grange materialize{again}"
                 )
             raise
+        # within the locks: whoever pushes next must find that these are online
+        unrecorded = [
+            line
+            for item, online in zip(prepared, written, strict=True)
+            for line in parts.record(Run(item.group.name, "", "push", now, now, len(item.kept), online.details))
+        ]
     warnings = [line for item in prepared for line in warnings_of(item.outcome)]
     warnings += [
-        f"{late} rows of {item.group.name} are dated in the future: they are in history, and come online when a "
+        f"{online.late} rows of {item.group.name} are dated in the future: they are in history, and come online when a "
         "materialize finds them due"
-        for item, (_, late) in zip(prepared, online, strict=True)
-        if late
+        for item, online in zip(prepared, written, strict=True)
+        if online.late
     ]
-    for item in prepared:
-        warnings += parts.record(Run(item.group.name, "", "push", now, now, len(item.kept)))
+    warnings += unrecorded
     return Pushed(
-        tuple((item.group.name, len(item.kept), taken) for item, (taken, _) in zip(prepared, online, strict=True)),
+        tuple((item.group.name, len(item.kept), online.taken) for item, online in zip(prepared, written, strict=True)),
         sum(len(rows) for item in prepared for rows in item.aside),
         tuple(warnings),
     )
@@ -244,6 +254,20 @@ class _Prepared:
     outcome: Outcome
     aside: tuple[Rows, ...]
     """Rows for quarantine, with `__reasons`."""
+    reached: frozenset[int]
+    """The numbers that history had reached when all of it was online."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a push came to online."""
+
+    taken: int | None
+    """Rows that were news; None where the group is not served."""
+    late: int = 0
+    """Rows that are dated later."""
+    details: dict[str, int] = field(default_factory=dict)
+    """What the run remembers."""
 
 
 def _prepare(parts: Parts, group: FeatureGroup, pushed: Given, now: dt.datetime) -> _Prepared:
@@ -253,28 +277,54 @@ def _prepare(parts: Parts, group: FeatureGroup, pushed: Given, now: dt.datetime)
     screened = screen(group, pushed.rows, typed, now=now) if group.aggregations else Screened(typed(pushed.rows))
     outcome = check(group, screened.rows)
     aside = [*screened.poison, outcome.quarantine, *([] if pushed.aside is None else [pushed.aside])]
-    return _Prepared(group, outcome.kept(screened.rows), outcome, tuple(rows for rows in aside if len(rows)))
+    reached = reached_online(parts.registry, group.name) if _is_latest(group) else frozenset()
+    return _Prepared(group, outcome.kept(screened.rows), outcome, tuple(rows for rows in aside if len(rows)), reached)
 
 
-def _write_online(parts: Parts, item: _Prepared, first: int, now: dt.datetime) -> tuple[int | None, int]:
-    """Write rows that are true by now, or within the tolerance for clocks that disagree; how many were news, and how
-    many are dated later. A later row must not stand in the place of the one that is true now (ONL-1); a later event
-    may wait in a window's state, which is read as of a moment."""
+def _is_latest(group: FeatureGroup) -> bool:
+    """Whether a group's latest rows are served, and no windows over them, whose state knows itself what it lacks."""
+    return group.online and not group.aggregations
+
+
+def _write_online(parts: Parts, item: _Prepared, first: int, now: dt.datetime) -> _Written:
+    """Write rows that are true by now, or within the tolerance for clocks that disagree. A later row must not stand in
+    the place of the one that is true now (ONL-1); a later event may wait in a window's state, which is read as of a
+    moment."""
     group, rows = item.group, item.kept
     if not group.online:
-        return None, 0
+        return _Written(None)
     if group.aggregations:
-        return write_windows(parts, group, rows, first, now=now), 0
-    columns = group.features()
+        return _Written(write_windows(parts, group, rows, first, now=now))
+    if not len(rows):
+        return _Written(0)
     due = parts.engine().run(
         Between(Input(SOURCE), group.event_time, None, to_micros(now + CLOCK_TOLERANCE) + 1), {SOURCE: rows}
     )
-    batch = push_batch(
-        due,
-        keys=tuple((key, group.schema[key]) for key in group.join_keys),
-        event_time=group.event_time,
-        created_time=group.created_time,
-        columns=columns,
-    )
-    taken = parts.online.write(group.key_space, group.name, layout_of(columns), batch)
-    return taken, len(rows) - len(due)
+    taken = _write_latest(parts, item, due, first)
+    if taken is None:
+        serve_latest(parts, group, now=now)
+        taken = len(due)
+    return _Written(taken, len(rows) - len(due), {REACHED: first + len(rows), DUE: len(due)})
+
+
+def _write_latest(parts: Parts, item: _Prepared, due: Rows, first: int) -> int | None:
+    """Merge due rows into what is online; returns how many were news. None where they are not all that it lacks: an
+    earlier push was cut off, nothing was loaded, or the store lost it. Beside such a state they would make it look
+    whole (ONL-6)."""
+    group, columns = item.group, item.group.features()
+    has_older = first != PUSHED_FROM or bool(parts.offline.versions(group.name))
+    try:
+        if has_older and not (first in item.reached and parts.online.rows(group.key_space, group.name, limit=1)):
+            return None
+        batch = push_batch(
+            due,
+            keys=tuple((key, group.schema[key]) for key in group.join_keys),
+            event_time=group.event_time,
+            created_time=group.created_time,
+            columns=columns,
+        )
+        return parts.online.write(group.key_space, group.name, layout_of(columns), batch)
+    except TamperedError:  # is told, and not painted over
+        raise
+    except CorruptStoreError:
+        return None

@@ -39,6 +39,25 @@ def last_load(registry: Definitions, group: str) -> Run | None:
     return None
 
 
+REACHED: Final = "next_pushed"
+"""In a run's details: the sequence number that the next pushed row gets; all due rows before it are online."""
+DUE: Final = "due_rows"
+"""In the details of a push: how many of its rows were due, and so written online."""
+
+
+def reached_online(registry: Definitions, group: str) -> frozenset[int]:
+    """The numbers that a group's history had reached when all of it was online, for its newest runs. Where the number
+    that the next pushed row gets is not among them, a process died between history and the online store."""
+    return frozenset(
+        int(run.details[REACHED]) for run in runs_of(registry, group, limit=_FEW) if REACHED in run.details
+    )
+
+
+def was_due(registry: Definitions, group: str) -> bool:
+    """Whether one of a group's newest pushes had rows that were written online."""
+    return any(run.details.get(DUE) for run in runs_of(registry, group, limit=_FEW))
+
+
 def takes_away(run: Run) -> bool:
     """Whether a run left nothing of a group online."""
     return run.verb in ("rollback", "load") and run.details.get("online_rows") is None

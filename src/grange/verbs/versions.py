@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
@@ -16,6 +16,7 @@ from grange.definitions.references import FeatureSelection
 from grange.definitions.sources import DerivedSource
 from grange.definitions.versioning import VersionForecast
 from grange.errors import (
+    ConflictError,
     CorruptStoreError,
     InUseError,
     RefusedError,
@@ -25,15 +26,15 @@ from grange.errors import (
 )
 from grange.plan.nodes import Order
 from grange.ports.datasets import COLLECTION as TRAINING_DATASETS
-from grange.ports.offline import Finding, Snapshot, VersionMeta
-from grange.ports.registry import Run
+from grange.ports.offline import PUSHED_FROM, Finding, Snapshot, VersionMeta
+from grange.ports.registry import Change, Run
 from grange.serving.layouts import layout_of, place_of
 from grange.types import DataType, Schema
 from grange.types.names import parse_version
 from grange.verbs.history import current_layout
 from grange.verbs.materialize import draft_of, load_online
 from grange.verbs.parts import Parts
-from grange.verbs.runs import last_load, runs_of, takes_away
+from grange.verbs.runs import REACHED, last_load, reached_online, runs_of, takes_away
 
 PinKind = Literal["feature_view", "feature_group", "training_dataset"]
 
@@ -175,8 +176,10 @@ def rollback(parts: Parts, group: FeatureGroup, *, version: str | None, previous
         parts.offline.point(group.name, planned.version)
         served = serve_latest(parts, group, now=now)
     loaded = None if served is None else served.online_rows
-    details = {"replaced": planned.replaced, "online_rows": loaded}
+    details = {"replaced": planned.replaced, **({"online_rows": None} if served is None else served.details())}
     unrecorded = parts.record(Run(group.name, planned.version, "rollback", now, now, planned.rows, details))
+    if served is None:
+        tell_others(parts, group, now=now)
     return replace(planned, online_rows=loaded, warnings=(*planned.warnings, *unrecorded))
 
 
@@ -265,6 +268,9 @@ def _is_served(parts: Parts, group: FeatureGroup, version: str) -> bool:
     return last is None or last.version == version
 
 
+_ATTEMPTS: Final = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """What was loaded online."""
@@ -273,6 +279,12 @@ class Served:
     rows: int
     online_rows: int
     """Entity keys."""
+    next_pushed: int
+    """The sequence number of the first pushed row that is not among them."""
+
+    def details(self) -> dict[str, int]:
+        """What a run remembers of it."""
+        return {"online_rows": self.online_rows, REACHED: self.next_pushed}
 
 
 def serve_latest(parts: Parts, group: FeatureGroup, *, now: dt.datetime) -> Served | None:
@@ -294,7 +306,28 @@ def serve_latest(parts: Parts, group: FeatureGroup, *, now: dt.datetime) -> Serv
         return None
     rows = parts.engine().run(Order(snapshot.rows, meta.event_time, meta.created_time), {})
     loaded = load_online(parts, group.with_(schema=meta.schema), rows, engine=None, now=now)
-    return Served(meta.version, meta.row_count, loaded)
+    return Served(meta.version, meta.row_count, loaded, parts.offline.next_pushed(group.name))
+
+
+def tell_others(parts: Parts, group: FeatureGroup, *, now: dt.datetime) -> None:
+    """Let other processes know that nothing of a group is online any more: their readers, which would find no entity,
+    are looked at again with each revision.
+
+    Raises:
+        ConflictError: others kept applying.
+    """
+    if not group.online:
+        return
+    for left in reversed(range(_ATTEMPTS)):
+        state = parts.registry.state()
+        records = [each for each in state.records if (each.kind, each.name) == ("feature_group", group.name)]
+        changes = [Change("update", each.kind, each.name, each) for each in records]
+        try:
+            parts.registry.commit(changes, expected_revision=state.revision, now=now)
+            return
+        except ConflictError:
+            if not left:
+                raise
 
 
 # what is online
@@ -343,6 +376,7 @@ def _online_findings(parts: Parts, name: str | None) -> Iterator[Finding]:
         for group in groups:
             if (group.key_space, group.name) in held:
                 yield from _behind(parts, group)
+                yield from _cut_off(parts, group)
     except StoreUnavailableError as error:
         yield Finding(f"online store {parts.online_name}", error.message)
 
@@ -358,6 +392,25 @@ def _behind(parts: Parts, group: FeatureGroup) -> Iterator[Finding]:
         mend = f"grange rollback {group.name} {latest}"  # which did not get so far
     problem = f"online has {loaded or 'no version'}, history {latest or 'none'}: {mend}"
     yield Finding(f"online store {parts.online_name}, feature group {group.name}", problem)
+
+
+def _cut_off(parts: Parts, group: FeatureGroup) -> Iterator[Finding]:
+    """That pushed rows are in history and not online: a process died in between. A push that is under way holds the
+    group's lock."""
+    if group.aggregations or _is_reached(parts, group.name):
+        return
+    with parts.offline.lock(group.name, timeout=parts.lock_timeout):
+        if _is_reached(parts, group.name):
+            return
+    yield Finding(
+        f"online store {parts.online_name}, feature group {group.name}",
+        f"pushed rows are in history and may not be online: grange materialize {group.name}",
+    )
+
+
+def _is_reached(parts: Parts, group: str) -> bool:
+    number = parts.offline.next_pushed(group)
+    return number == PUSHED_FROM or number in reached_online(parts.registry, group)
 
 
 def _left_alone(parts: Parts, group: FeatureGroup) -> set[str]:

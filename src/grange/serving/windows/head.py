@@ -93,5 +93,10 @@ def _read(data: bytes) -> Head:
     try:
         fields: list[Any] = decode(data[16:])
         return Head(*fields)
-    except (msgspec.DecodeError, TypeError) as error:
-        raise CorruptStoreError("the head of a window state cannot be read back", found=repr(data)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
+        # the bytes are not shown: they may be sealed, or values
+        raise CorruptStoreError(
+            "the head of a window state cannot be read back",
+            found=f"{len(data)} bytes that are none",
+            try_="grange materialize the group; where it is sealed, set security.encryption_key",
+        ) from error
