@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 from tests.compat.transactions import NOW, ROWS, raw, spend, write
+from tests.servers import valkey
 
 from grange.compat.mlforge import Definitions, FeatureSpec, get_online_features
 from grange.compat.mlforge.online import (
@@ -28,40 +29,28 @@ from grange.errors import (
     RefusedError,
     RequestError,
     StoreUnavailableError,
-    UnknownBackendError,
     UnknownFeatureGroupError,
     UnsupportedError,
 )
-from grange.online.memory.backend import MemoryOnlineStore as MemoryBackend
-from grange.ports import plugins
 
 
-@pytest.fixture
-def redis(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """A backend under the name `redis`; returns the options that it is made with."""
-    return _install(monkeypatch, ("host", "port", "db", "password", "ttl"))
-
-
-def _install(monkeypatch: pytest.MonkeyPatch, takes: tuple[str, ...]) -> list[dict[str, Any]]:
-    made: list[dict[str, Any]] = []
-
-    def create(**options: Any) -> MemoryBackend:
-        made.append(options)
-        return MemoryBackend()
-
-    installed = dict(plugins.backends("online_stores"))
-    installed["redis"] = plugins.Descriptor("redis", create, "for tests", options=dict.fromkeys(takes, "an option"))
-    others = plugins.backends
-    monkeypatch.setattr(
-        plugins, "backends", lambda port: MappingProxyType(installed) if port == "online_stores" else others(port)
-    )
-    return made
+@pytest.fixture(scope="module")
+def redis() -> Iterator[valkey.Server]:
+    """A real server."""
+    if install := valkey.missing():
+        pytest.skip(install)
+    with valkey.server() as running:
+        yield running
 
 
 @pytest.fixture(params=["memory", "local", "redis"])
-def online(request: pytest.FixtureRequest, redis: object) -> Iterator[GrangeOnlineStore]:
-    kinds = {"memory": MemoryOnlineStore, "local": LocalOnlineStore, "redis": RedisStore}
-    store = kinds[request.param]()
+def online(request: pytest.FixtureRequest) -> Iterator[GrangeOnlineStore]:
+    if request.param == "redis":
+        server: valkey.Server = request.getfixturevalue("redis")
+        server.client.flushall()
+        store: GrangeOnlineStore = RedisStore(port=server.port)
+    else:
+        store = {"memory": MemoryOnlineStore, "local": LocalOnlineStore}[request.param]()
     yield store
     store.close()
 
@@ -251,25 +240,18 @@ def test_the_contract_has_four_methods() -> None:
     assert OnlineStore.__abstractmethods__ == {"write", "write_batch", "read", "read_batch"}
 
 
-def test_redis_is_whatever_is_installed_under_its_name(redis: list[dict[str, Any]]) -> None:
-    RedisStore(host="cache", port=7000, db=2, password="s3cret", ttl=60).write("f", {"k": "1"}, {"n": 1})
-    RedisStore().write("f", {"k": "1"}, {"n": 1})
-    assert redis == [
-        {"host": "cache", "port": 7000, "db": 2, "password": "s3cret", "ttl": 60},
-        {"host": "localhost", "port": 6379, "db": 0},
-    ]
+def test_redis_is_told_its_database_password_and_lifetime() -> None:
+    store = RedisStore(host="cache", port=7000, db=2, password="a/b@c", ttl=60)
+    assert store._options == {"url": "redis://cache:7000/2", "password": "a/b@c", "expire": "60s"}
 
 
-def test_redis_may_take_one_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = _install(monkeypatch, ("url",))
-    RedisStore(host="cache", password="a/b@c").write("f", {"k": "1"}, {"n": 1})
-    assert made == [{"url": "redis://:a%2Fb%40c@cache:6379/0"}]
-
-
-@pytest.mark.skipif("redis" in plugins.backends("online_stores"), reason="an online store redis is installed")
-def test_redis_that_is_not_installed_is_told_at_once() -> None:
-    with pytest.raises(UnknownBackendError, match="no online store 'redis' is installed"):
-        RedisStore(host="localhost", port=6379, db=0)
+def test_what_is_in_redis_expires(redis: valkey.Server) -> None:
+    store = RedisStore(port=redis.port, ttl=1)
+    store.write("short", {"k": "1"}, {"n": 1})
+    assert store.read("short", {"k": "1"}) == {"n": 1}
+    time.sleep(1.2)
+    assert store.read("short", {"k": "1"}) is None
+    store.close()
 
 
 def test_a_closed_backend_is_an_outage_and_not_a_missing_value() -> None:

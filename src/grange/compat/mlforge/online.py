@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 from grange.errors import (
     KeyTypeError,
@@ -210,17 +209,17 @@ class LocalOnlineStore(GrangeOnlineStore):
 
 
 class RedisStore(GrangeOnlineStore):
-    """In Redis: whatever online store is installed under the name `redis`.
+    """In Redis.
 
     Args:
         host: where it listens.
         port: on which port.
         db: which of its databases.
         password: None is without.
-        ttl: seconds after which what was written expires; None is never.
+        ttl: seconds after which what was written expires; None is never. Needs Redis 7.4 or Valkey 9.
 
     Raises:
-        UnknownBackendError: no online store `redis` is installed.
+        MissingDependencyError: the driver is not installed.
     """
 
     def __init__(
@@ -231,12 +230,8 @@ class RedisStore(GrangeOnlineStore):
         password: str | None = None,
         ttl: int | None = None,
     ) -> None:
-        known = backend("online_stores", "redis").options
-        options: dict[str, Any] = {"host": host, "port": port, "db": db, "password": password}
-        if "url" in known:  # one that is told everything in one text
-            secret = "" if password is None else f":{quote(password, safe='')}@"
-            options = {"url": f"redis://{secret}{host}:{port}/{db}"}
-        options["ttl"] = ttl
+        options = {"url": f"redis://{host}:{port}/{db}", "password": password}
+        options["expire"] = None if ttl is None else f"{ttl}s"
         super().__init__("redis", **{name: value for name, value in options.items() if value is not None})
 
 
