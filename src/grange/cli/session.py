@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from grange.cli.output import Output, WrongUsageError
-from grange.errors import DefinitionError, RefusedError
+from grange.errors import DefinitionError, RefusedError, UnsupportedError
+from grange.remote.urls import is_url
 
 if TYPE_CHECKING:
     from grange.config import Config
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output, errors too.")]
 ProjectOption = Annotated[
-    Path | None,
-    typer.Option("--project", metavar="DIR", help="The project's folder; found upwards from here when left out."),
+    str | None,
+    typer.Option(
+        "--project",
+        metavar="DIR|URL",
+        help="The project's folder, or a server (its key is in GRANGE_KEY); found upwards from here when left out.",
+    ),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show where an error came from (or set GRANGE_DEBUG=1).")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -42,7 +47,7 @@ class Shared:
     """The shared options as given before the command (`grange --json fg list`)."""
 
     json: bool = False
-    project: Path | None = None
+    project: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,8 @@ class Session:
     """One run of one command."""
 
     out: Output
-    project: Path | None = None
+    project: str | None = None
+    """A folder, or the URL of a server; None is found upwards from here."""
 
     @contextmanager
     def store(self) -> Iterator[FeatureStore]:
@@ -65,10 +71,20 @@ class Session:
             yield store
 
     def config(self) -> Config:
-        """The project's configuration, without opening any store."""
+        """The project's configuration, without opening any store.
+
+        Raises:
+            UnsupportedError: the project is a server's.
+        """
         from grange.config import Config
 
-        return Config.load(self.project)
+        if is_url(self.project):
+            raise UnsupportedError(
+                "this is about a project's folder, and --project names a server",
+                found=self.project,
+                try_="run it where the folder is",
+            )
+        return Config.load(None if self.project is None else Path(self.project))
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something is lost. `--json` never answers for the user.
@@ -101,7 +117,7 @@ def command(app: typer.Typer, name: str, **options: Any) -> Callable[[F], F]:
         session, *own = signature.parameters.values()
         assert session.annotation is Session, f"the first parameter of {function.__name__} is the Session"
 
-        def call(ctx: typer.Context, json_: bool, project_: Path | None, debug_: bool, **arguments: Any) -> None:
+        def call(ctx: typer.Context, json_: bool, project_: str | None, debug_: bool, **arguments: Any) -> None:
             shared = ctx.find_root().obj or Shared()
             project = project_ or shared.project
             function(Session(Output(json_ or shared.json), project), **arguments)
