@@ -8,12 +8,15 @@ from pathlib import Path
 import grange as gr
 
 
-def feature_store(work: Path, *, fresh: bool) -> gr.FeatureStore:
-    """A store with everything embedded, as `gr.FeatureStore()` makes it, below `work`."""
-    folder = work / "grange"
+def feature_store(work: Path, *, fresh: bool, redis: str = "") -> gr.FeatureStore:
+    """A store below `work` with everything embedded, as `gr.FeatureStore()` makes it; online in Redis where an address
+    is given."""
+    folder = work / ("grange-redis" if redis else "grange")
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
+    if redis:
+        return gr.FeatureStore(project=folder, online={"type": "redis", "url": f"redis://{redis}", "timeout": 10})
     return gr.FeatureStore(project=folder)
 
 

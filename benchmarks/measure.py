@@ -22,8 +22,15 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """The arguments that `run.py` hands to each contender; each uses those that it needs."""
+def arguments(
+    description: str | None, further: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+) -> argparse.Namespace:
+    """The arguments that `run.py` hands to each contender; each uses those that it needs.
+
+    Args:
+        description: of the contender.
+        further: adds what only some contenders have.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data")
     parser.add_argument("--work", type=Path, required=True, help="folder for the contender's own stores")
@@ -39,6 +46,7 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=0, help="events of one entity key in its window")
     parser.add_argument("--engine", default="", help="engine to use, where there is a choice")
     parser.add_argument("--by", default="", help="what a split goes by: time, key or row")
+    further(parser)
     return parser.parse_args()
 
 

@@ -58,6 +58,8 @@ class Contender:
     command: tuple[str, ...] = ()
     """A command of the environment's `bin`, timed from outside."""
     redis: bool = False
+    program: str = ""
+    """A program that it needs besides."""
     prepare: bool = False
     """Whether it loads its stores once before the rounds (`--prepare`)."""
 
@@ -73,6 +75,8 @@ class Case:
     unit: str = "s"
     floor: str = ""
     """The contender that does nothing, whose time is subtracted."""
+    stores: str = ""
+    """Cases that name the same ones read what the first of them prepared, from one Redis; else each has its own."""
 
 
 def by_hand(spine: int) -> tuple[Contender, ...]:
@@ -127,6 +131,97 @@ def online_read(settings: argparse.Namespace) -> list[Case]:
     ]
 
 
+def online_read_redis(settings: argparse.Namespace) -> list[Case]:
+    """The same with the store across a connection: both in the same Redis."""
+    entities = 1_000 if settings.small else 100_000
+    contenders = (
+        Contender("grange", "grange", "online_read.grange_", redis=True, prepare=True),
+        Contender("feast-redis", "feast", "online_read.feast_", redis=True, prepare=True),
+    )
+    seconds = "0.5" if settings.small else "3"
+    return [
+        Case(
+            f"online read from Redis, 50 features of 5 groups, {batch} of {entities:,} entities",
+            contenders,
+            data.online(entities),
+            ("--entities", str(entities), "--batch", str(batch), "--seconds", seconds),
+            unit="us",
+        )
+        for batch in (1, 100)
+    ]
+
+
+def http(settings: argparse.Namespace) -> list[Case]:
+    """Row 6: fifty features of five groups over HTTP, one worker; `seconds` is the time per request."""
+    entities = 1_000 if settings.small else 100_000
+    contenders = (
+        Contender("grange", "grange", "http_online.grange_", prepare=True, program="wrk"),
+        Contender("grange-redis", "grange", "http_online.grange_", redis=True, prepare=True, program="wrk"),
+        Contender("bare", "grange", "http_online.bare_", program="wrk"),
+        Contender("bare-redis", "grange", "http_online.bare_", redis=True, prepare=True, program="wrk"),
+        Contender("feast-redis", "feast", "http_online.feast_", redis=True, prepare=True, program="wrk"),
+        Contender("feast-sqlite", "feast", "http_online.feast_", prepare=True, program="wrk"),
+    )
+    sizes = [(1, 1)] if settings.small else [(batch, clients) for batch in (1, 10, 100) for clients in (1, 16)]
+    return [
+        Case(
+            f"http, 50 features of 5 groups, {batch} of {entities:,} entities, {clients} connections",
+            contenders,
+            data.online(entities),
+            (*_http_options(settings, entities, batch), "--connections", str(clients)),
+            unit="us",
+            stores="http",
+        )
+        for batch, clients in sizes
+    ]
+
+
+def http_security(settings: argparse.Namespace) -> list[Case]:
+    """What a key on every request costs."""
+    entities = 1_000 if settings.small else 100_000
+    contenders = (
+        Contender("grange", "grange", "http_online.grange_", prepare=True, program="wrk"),
+        Contender("grange-key", "grange", "http_online.grange_", ("--key",), prepare=True, program="wrk"),
+    )
+    options = (*_http_options(settings, entities, 1), "--connections", "16")
+    return [Case("http, with and without a key, 1 entity, 16 connections", contenders, data.online(entities), options,
+                 unit="us")]  # fmt: skip
+
+
+def http_soak(settings: argparse.Namespace) -> list[Case]:
+    """Ten minutes of steady load; `memory_mb` in ten places, `growth_mb` from the third on."""
+    entities = 1_000 if settings.small else 100_000
+    contenders = (Contender("grange", "grange", "http_online.grange_", prepare=True, program="wrk"),)
+    seconds = "10" if settings.small else "600"
+    options = (*_http_options(settings, entities, 10), "--connections", "16", "--soak", seconds)
+    return [Case(f"http, {seconds} s of steady load, 10 entities, 16 connections", contenders, data.online(entities),
+                 options, unit="us")]  # fmt: skip
+
+
+def http_scaling(settings: argparse.Namespace) -> list[Case]:
+    """From one worker to two; wrk needs a third core."""
+    entities = 1_000 if settings.small else 100_000
+    contenders = (
+        Contender("grange", "grange", "http_online.grange_", prepare=True, program="wrk"),
+        Contender("grange-2", "grange", "http_online.grange_", ("--workers", "2"), program="wrk"),
+    )
+    return [
+        Case(
+            f"http, one worker and two, {batch} entities, 32 connections",
+            contenders,
+            data.online(entities),
+            (*_http_options(settings, entities, batch), "--connections", "32"),
+            unit="us",
+        )
+        for batch in ((1,) if settings.small else (1, 100))
+    ]
+
+
+def _http_options(settings: argparse.Namespace, entities: int, batch: int) -> tuple[str, ...]:
+    seconds = "1" if settings.small else "5"
+    return ("--entities", str(entities), "--batch", str(batch), "--seconds", seconds)
+
+
 def materialize(settings: argparse.Namespace) -> list[Case]:
     """Row 7: one group into the online store."""
     entities = 5_000 if settings.small else 1_000_000
@@ -137,6 +232,22 @@ def materialize(settings: argparse.Namespace) -> list[Case]:
     )
     name = f"materialize, {entities:,} entity keys x 10 features"
     return [Case(name, contenders, data.materialize(entities), ("--entities", str(entities)))]
+
+
+def materialize_redis(settings: argparse.Namespace) -> list[Case]:
+    """One group into an empty Redis. Feast takes minutes for a million, so there are fewer beside it as well."""
+    sizes = (5_000,) if settings.small else (100_000, 1_000_000)
+    grange = Contender("grange", "grange", "materialize.grange_", redis=True)
+    feast = Contender("feast-redis", "feast", "materialize.feast_", redis=True)
+    return [
+        Case(
+            f"materialize to Redis, {entities:,} entity keys x 10 features",
+            (grange, feast),
+            data.materialize(entities),
+            ("--entities", str(entities)),
+        )
+        for entities in sizes
+    ]
 
 
 def windows(settings: argparse.Namespace) -> list[Case]:
@@ -264,7 +375,13 @@ QUESTIONS = {
     "point-in-time": lambda settings: point_in_time(settings, "integer"),
     "point-in-time-strings": lambda settings: point_in_time(settings, "string"),
     "online-read": online_read,
+    "http": http,
+    "http-security": http_security,
+    "http-soak": http_soak,
+    "http-scaling": http_scaling,
+    "online-read-redis": online_read_redis,
     "materialize": materialize,
+    "materialize-redis": materialize_redis,
     "windows": windows,
     "windows-mlforge": windows_mlforge,
     "window-read": window_read,
@@ -296,41 +413,67 @@ def main() -> None:
         if question == "install":
             installs.main(HERE)
             continue
-        for case in QUESTIONS[question](settings):
-            runs = run_case(case, settings)
-            failed |= any("error" in run for run in runs)
-            print(table(case, runs), flush=True)
-            keep(question, case, heading, runs)
+        for cases in sharing_stores(QUESTIONS[question](settings)):
+            prepared: set[str] = set()
+            with redis(any(c.redis for c in taking_part(cases[0], settings) if not missing(c))) as address:
+                for case in cases:
+                    runs = run_case(case, settings, address, prepared)
+                    failed |= any("error" in run for run in runs)
+                    print(table(case, runs), flush=True)
+                    keep(question, case, heading, runs)
     sys.exit(1 if failed else 0)
 
 
-def run_case(case: Case, settings: argparse.Namespace) -> list[dict[str, Any]]:
-    """All rounds of a case. A contender that fails once is left out of the rounds that follow."""
+def sharing_stores(cases: list[Case]) -> list[list[Case]]:
+    """Cases by the stores that they read, in order."""
+    groups: list[list[Case]] = []
+    for case in cases:
+        if groups and case.stores and groups[-1][0].stores == case.stores:
+            groups[-1].append(case)
+        else:
+            groups.append([case])
+    return groups
+
+
+def taking_part(case: Case, settings: argparse.Namespace) -> list[Contender]:
+    """The contenders of a case that were asked for."""
     contenders = [c for c in case.contenders if c.name not in settings.skip]
-    contenders = [c for c in contenders if not settings.only or c.name in settings.only]
+    return [c for c in contenders if not settings.only or c.name in settings.only]
+
+
+def run_case(case: Case, settings: argparse.Namespace, address: str, prepared: set[str]) -> list[dict[str, Any]]:
+    """All rounds of a case. A contender that fails once is left out of the rounds that follow.
+
+    Args:
+        case: what is asked.
+        settings: of the command line.
+        address: of the Redis.
+        prepared: the contenders whose stores are loaded; those that this case loads are added.
+    """
+    contenders = taking_part(case, settings)
     print(f"\n## {case.name}", flush=True)
     for contender in list(contenders):
         if reason := missing(contender):
             print(f"skipped: {contender.name}: {reason}", flush=True)
             contenders.remove(contender)
     runs: list[dict[str, Any]] = []
-    with redis(any(c.redis for c in contenders)) as address:
-        for contender in [c for c in contenders if c.prepare]:
-            run = run_once(case, contender, address, settings, prepare=True)
-            runs.append({"round": "prepare", **run})
-            print(f"prepared: {describe(run)}", flush=True)
+    for contender in [c for c in contenders if c.prepare and c.name not in prepared]:
+        run = run_once(case, contender, address, settings, prepare=True)
+        runs.append({"round": "prepare", **run})
+        print(f"prepared: {describe(run)}", flush=True)
+        prepared.add(contender.name)
+        if "error" in run:
+            contenders.remove(contender)
+    for number in range(settings.rounds):
+        for contender in random.sample(contenders, len(contenders)):
+            warm(case, settings)
+            if contender.redis and not contender.prepare:
+                flush(address)
+            run = run_once(case, contender, address, settings)
+            runs.append({"round": number, **run})
+            print(f"round {number + 1}: {describe(run)}", flush=True)
             if "error" in run:
                 contenders.remove(contender)
-        for number in range(settings.rounds):
-            for contender in random.sample(contenders, len(contenders)):
-                warm(case, settings)
-                if contender.redis and not contender.prepare:
-                    flush(address)
-                run = run_once(case, contender, address, settings)
-                runs.append({"round": number, **run})
-                print(f"round {number + 1}: {describe(run)}", flush=True)
-                if "error" in run:
-                    contenders.remove(contender)
     return runs
 
 
@@ -383,6 +526,8 @@ def missing(contender: Contender) -> str:
         return "its environment is missing: run benchmarks/setup.sh"
     if contender.redis and shutil.which(REDIS_SERVER) is None:
         return f"{REDIS_SERVER} is not installed (Debian: apt-get install redis-server)"
+    if contender.program and shutil.which(os.environ.get(contender.program.upper(), contender.program)) is None:
+        return f"{contender.program} is not installed (Debian: apt-get install {contender.program})"
     return ""
 
 

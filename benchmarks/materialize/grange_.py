@@ -1,4 +1,7 @@
-"""Grange's `materialize`: the file into history (Parquet) and into the online store (LMDB)."""
+"""Grange's `materialize`: the file into history (Parquet) and into the online store.
+
+That is Redis if `--redis` says where, else LMDB.
+"""
 
 from grange_common import definitions, feature_store
 from measure import arguments, report, timed
@@ -7,7 +10,7 @@ from measure import arguments, report, timed
 def main() -> None:
     """Apply, materialize and report."""
     options = arguments(__doc__)
-    store = feature_store(options.work, fresh=True)
+    store = feature_store(options.work, fresh=True, redis=options.redis)
     groups, view = definitions(options.data, 1, ttl=None, online=True)
     store.apply([*groups, view])
     _, taken = timed(store.materialize)

@@ -1,4 +1,4 @@
-"""Grange's `get_online_features` on LMDB."""
+"""Grange's `get_online_features`: on Redis if `--redis` says where, else on LMDB."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from measure import arguments, repeated, report, timed
 def main() -> None:
     """Prepare, or read and report."""
     options = arguments(__doc__)
-    store = feature_store(options.work, fresh=options.prepare)
+    store = feature_store(options.work, fresh=options.prepare, redis=options.redis)
     if options.prepare:
         groups, view = definitions(options.data, options.groups, ttl=None, online=True)
         store.apply([*groups, view])

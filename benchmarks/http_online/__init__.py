@@ -1,0 +1,1 @@
+"""Fifty features of five groups over HTTP: a server on one core, wrk on another."""
