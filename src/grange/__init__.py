@@ -13,8 +13,11 @@ The tree is the path of the data:
     quality       expectations, statistics
     deriving      SQL expressions over features and rows
     verbs, store  FeatureStore, where the parts meet
+    remote        the same verbs, asked of a server
+    security      keys, roles, policies, audit, encryption
+    access        the store as one caller may use it
+    jobs, http    work that takes a while; the server
     recipes       ready-made definitions
-    recipes       ready feature sets
     cli           the command line       testing   contract suites for backends, ours and yours
 
 Importing this package loads no driver: names are fetched when they are first used.
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
     from grange.definitions.splits import GroupedSplit, KFold, RandomSplit, StratifiedSplit, TimeSplit
     from grange.definitions.transformations import Step, Transformation, transformation
     from grange.errors import GrangeError, LeakWarning
+    from grange.remote.stores import AsyncFeatureStore
     from grange.store import FeatureStore
 
 _HOMES = {
@@ -110,6 +114,7 @@ _HOMES = {
     "definitions.splits": ["GroupedSplit", "KFold", "RandomSplit", "StratifiedSplit", "TimeSplit"],
     "definitions.transformations": ["Step", "Transformation", "transformation"],
     "errors": ["GrangeError", "LeakWarning"],
+    "remote.stores": ["AsyncFeatureStore"],
     "store": ["FeatureStore"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -117,6 +122,7 @@ _PACKAGES = ("recipes",)
 """Reachable as they are: `gr.recipes.forecast_basic(...)`."""
 
 __all__ = [
+    "AsyncFeatureStore",
     "Calendar",
     "DerivedSource",
     "Entity",

@@ -495,3 +495,21 @@ def test_another_folders_project(shop: Grange, tmp_path: Path, monkeypatch: pyte
     assert len(shop("--json", "--project", str(tmp_path), "fg", "list").json) == 2
     assert len(shop("fg", "list", "--json").json) == 2  # found upwards
     assert shop("fg", "list", "--project", "nowhere").code == 2
+
+
+def test_quarantine_shows_what_was_kept_out_and_why(shop: Grange) -> None:
+    ran = shop("fg", "quarantine", "last_order")
+    assert ran.code == 0
+    assert "__reasons" in ran.out
+    assert len(shop("fg", "quarantine", "last_order", "--json").json) == 1
+    assert shop("fg", "quarantine", "customer_profile").out == "nothing of customer_profile is in quarantine\n"
+    assert shop("fg", "quarantine", "nobody").code == 3
+
+
+def test_verify_online_compares_what_is_served(shop: Grange) -> None:
+    ran = shop("verify", "online")
+    assert ran.code == 0
+    assert "equal" in ran.out
+    data = shop("verify", "online", "last_order", "--all", "--json").json
+    assert [(group["group"], group["holds"]) for group in data["groups"]] == [("last_order", True)]
+    assert shop("verify", "last_order", "customer_profile").code == 2

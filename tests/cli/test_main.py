@@ -25,13 +25,17 @@ def test_the_reference_page_is_current() -> None:
 
 def test_the_commands_are_the_ones_promised() -> None:
     project = ["init", "demo", "plan", "apply", "materialize", "build", "versions", "inspect", "verify", "config show"]
-    project += ["diff", "rollback", "manifest", "lineage", "search"]
+    project += ["diff", "rollback", "manifest", "lineage", "search", "audit", "serve"]
     nouns = {
-        "fg": ["list", "info", "preview", "features", "create", "derive", "insert", "stats", "delete"],
+        "fg": ["list", "info", "preview", "quarantine", "features", "create", "derive", "insert", "stats", "delete"],
         "fv": ["list", "info", "create", "get", "read", "delete"],
         "td": ["list", "info", "create", "compute", "read", "stats", "diff", "reproduce", "delete"],
         "transformation": ["list", "info", "create", "delete"],
         "export": ["list", "info", "create"],
+        "import": ["feast"],
+        "key": ["create", "list", "info", "revoke", "rotate"],
+        "policy": ["create", "list", "delete", "check"],
+        "job": ["list", "info", "logs", "stop"],
     }
     assert set(EVERY) == {
         *(f"grange {verb}" for verb in project),
@@ -59,7 +63,9 @@ def test_version(grange: Grange) -> None:
     assert ran.code == 0 and ran.out.startswith("grange ")
 
 
-@pytest.mark.parametrize("words", [(), ("fg",), ("fv",), ("td",), ("transformation",), ("export",), ("config",)])
+@pytest.mark.parametrize(
+    "words", [(), ("fg",), ("fv",), ("td",), ("transformation",), ("export",), ("key",), ("policy",), ("config",)]
+)
 def test_a_noun_alone_shows_its_help(words: tuple[str, ...], grange: Grange) -> None:
     ran = grange(*words)
     assert ran.code == 0 and "Commands:" in ran.out

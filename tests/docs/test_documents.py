@@ -17,6 +17,8 @@ PAGES = [
     "docs/how-to/mlforge.md",
     "docs/how-to/discovery.md",
     "docs/how-to/lineage.md",
+    "docs/how-to/rest.md",
+    "docs/how-to/security.md",
     "docs/how-to/transformations.md",
     "docs/semantics/views.md",
 ]

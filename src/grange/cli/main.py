@@ -10,7 +10,25 @@ from typing import Annotated, Final, cast
 
 import typer
 
-from grange.cli import build, deriving, export, fg, fv, lineage, search, td, transformation, verbs, versions
+from grange.cli import (
+    audit,
+    build,
+    deriving,
+    export,
+    fg,
+    fv,
+    importing,
+    job,
+    key,
+    lineage,
+    policy,
+    search,
+    serve,
+    td,
+    transformation,
+    verbs,
+    versions,
+)
 from grange.cli.output import (
     FAILED,
     INTERRUPTED,
@@ -65,12 +83,18 @@ build.register(app)
 versions.register(app)
 lineage.register(app)
 search.register(app)
+serve.register(app)
 app.add_typer(fg.app, name="fg")
 deriving.register(fg.app)
 app.add_typer(fv.app, name="fv")
 app.add_typer(td.app, name="td")
 app.add_typer(transformation.app, name="transformation")
 app.add_typer(export.app, name="export")
+app.add_typer(importing.app, name="import")
+app.add_typer(job.app, name="job")
+app.add_typer(key.app, name="key")
+app.add_typer(policy.app, name="policy")
+audit.register(app)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -25,14 +25,15 @@ _HEAD: Final = """# Command line
 
 Nouns then verbs: `grange fg list`. `grange COMMAND --help` says what is here.
 
-Every command takes `--json`, `--project DIR`, `--debug` and `--help`; the first three may also stand before the
+Every command takes `--json`, `--project DIR|URL`, `--debug` and `--help`; the first three may also stand before the
 command (`grange --json fg list`).
 
 - `--json`: standard output is one JSON document and nothing else, errors too: `{{"error": {{"code", "type", "message",
   "details", "retry"}}}}`. Progress, warnings and questions go to standard error in either mode. It never answers a
   question: what asks needs `--yes` as well. Times are ISO 8601 in UTC, durations such as `1d12h`, bytes base64,
   decimals text; not-a-number and infinities are the texts `NaN`, `Infinity`, `-Infinity`.
-- `--project DIR`: the project's folder, or its `grange.toml`; without it, `grange.toml` is looked for here and above.
+- `--project DIR|URL`: the project's folder, or its `grange.toml`; or a server, whose key is in `GRANGE_KEY`. Without
+  it, `grange.toml` is looked for here and above.
 - `--debug`, or `GRANGE_DEBUG=1`: also show where an error came from.
 
 Tables fit the terminal (80 columns without one, or what `COLUMNS` says). Values longer than 32 characters are cut in
