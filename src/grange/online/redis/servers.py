@@ -74,7 +74,8 @@ class OneServer:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._context = tls_context(settings.tls)
-        self._pool: Pool | None = None
+        # made at once, for it connects to nothing yet: of two that threads make at the same time one is never closed
+        self._pool = None if settings.master is not None else Pool(settings.addresses[0], settings, self._context)
 
     def __str__(self) -> str:
         return str(self._settings.addresses[0])
@@ -115,10 +116,8 @@ class OneServer:
 
     def _current(self) -> Pool:
         """The connections to the server."""
-        pool = self._pool
-        if pool is None:
-            pool = self._pool = Pool(self._settings.addresses[0], self._settings, self._context)
-        return pool
+        assert self._pool is not None, "made with the server"
+        return self._pool
 
     def _forget(self) -> None:
         """A connection was closed by the other side: the idle ones are likely as dead."""

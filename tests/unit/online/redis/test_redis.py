@@ -931,3 +931,24 @@ def test_the_server_is_looked_into_by_another_client(server: valkey.Server) -> N
     assert int(row[b"b"]) == len(row[b"kk"]) + 1
     looking.close()
     store.close()
+
+
+def test_threads_that_begin_together_share_their_connections(
+    server: valkey.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second pool, made by a thread that came second, would take the place of the first, whose connections nobody
+    closes."""
+    made: list[Any] = []
+    pool = servers.Pool
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        made.append(pool(*arguments, **options))
+        time.sleep(0.02)
+        return made[-1]
+
+    monkeypatch.setattr(servers, "Pool", slowly)
+    opened_now = opened(server.url)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: opened_now.info(), range(8)))
+    opened_now.close()
+    assert len(made) == 1
