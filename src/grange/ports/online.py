@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from operator import lt
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from grange.errors import RequestError
@@ -203,3 +205,21 @@ def check_limit(limit: int) -> None:
     """
     if limit < 1:
         raise RequestError(f"a page of rows holds at least one, not {limit}", try_="rows(key_space, group, limit=1000)")
+
+
+def check_ascending(last: bytes | None, keys: Sequence[bytes]) -> None:
+    """Refuse keys of a load that do not ascend from `last` on; for stores.
+
+    Raises:
+        RequestError: names the first key out of order.
+    """
+    if (last is None or last < keys[0]) and all(map(lt, keys, islice(keys, 1, None))):
+        return
+    before = last
+    for key in keys:
+        if before is not None and key <= before:
+            raise RequestError(
+                f"keys of a load must ascend, each once: {key!r} comes after {before!r}",
+                try_="sort them by encoded key, each once",
+            )
+        before = key

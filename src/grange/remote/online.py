@@ -14,7 +14,7 @@ import msgspec
 from grange.errors import UnsupportedError
 from grange.frames import Rows
 from grange.serving.status import Status
-from grange.serving.values import from_wire, to_wire
+from grange.serving.values import from_wire, over_list, to_wire
 from grange.types import DataType
 from grange.types.time import to_utc
 
@@ -172,7 +172,7 @@ def decoder(dtype: DataType) -> Converter | None:
             return decimal.Decimal
         case "list":
             assert dtype.item is not None
-            return _over_list(decoder(dtype.item))
+            return over_list(decoder(dtype.item))
         case "struct":
             return _over_struct({name: decoder(inner) for name, inner in dtype.fields})
         case _:
@@ -181,12 +181,6 @@ def decoder(dtype: DataType) -> Converter | None:
 
 def _duration(text: str) -> dt.timedelta:
     return msgspec.convert(text, dt.timedelta)
-
-
-def _over_list(convert: Converter | None) -> Converter | None:
-    if convert is None:
-        return None
-    return lambda values: [None if value is None else convert(value) for value in values]
 
 
 def _over_struct(converters: Mapping[str, Converter | None]) -> Converter | None:

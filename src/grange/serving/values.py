@@ -49,7 +49,7 @@ def decoder(dtype: DataType) -> Converter | None:
             return decimal.Decimal
         case "list":
             assert dtype.item is not None
-            return _over_list(decoder(dtype.item))
+            return over_list(decoder(dtype.item))
         case "struct":
             return _over_struct({name: decoder(inner) for name, inner in dtype.fields})
         case _:
@@ -74,7 +74,7 @@ def encoder(dtype: DataType) -> Converter:
             return lambda value: str(value if isinstance(value, uuid.UUID) else uuid.UUID(value))
         case "list":
             assert dtype.item is not None
-            return _over_list(encoder(dtype.item)) or list
+            return over_list(encoder(dtype.item)) or list
         case "struct":
             return _over_struct({name: encoder(inner) for name, inner in dtype.fields}) or dict
         case "float32" | "float64":
@@ -203,7 +203,8 @@ def _decimal_text(value: Any, scale: int) -> str:
     return str(_WIDE.quantize(decimal.Decimal(value), decimal.Decimal(1).scaleb(-scale)))
 
 
-def _over_list(convert: Converter | None) -> Converter | None:
+def over_list(convert: Converter | None) -> Converter | None:
+    """What converts each value of a list that is not null; None where there is nothing to convert."""
     if convert is None:
         return None
     return lambda values: [None if value is None else convert(value) for value in values]

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from operator import lt
 from typing import Any
 
 import msgspec
 
-from grange.errors import ConflictError, CorruptStoreError, GrangeError, RequestError
+from grange.errors import ConflictError, CorruptStoreError, GrangeError
 from grange.online.lmdb.environment import Environment
 from grange.online.lmdb.records import (
     LONG_KEYS,
@@ -33,7 +31,7 @@ from grange.online.lmdb.records import (
     out_of_order,
     stored_keys,
 )
-from grange.ports.online import OnlineBatch
+from grange.ports.online import OnlineBatch, check_ascending
 
 STEP_ROWS = 65_536
 STEP_BYTES = 16 << 20
@@ -237,24 +235,6 @@ def keep_long_keys(txn: Any, meta: Any, long: Sequence[Item]) -> None:
     """Note keys that are stored as digests, so that `rows` can tell them. They stay, as others may have them too."""
     for digest, key in long:
         txn.put(LONG_KEYS + digest, key, db=meta)
-
-
-def check_ascending(last: bytes | None, keys: Sequence[bytes]) -> None:
-    """Refuse keys that do not ascend from `last` on.
-
-    Raises:
-        RequestError: names the first key out of order.
-    """
-    if (last is None or last < keys[0]) and all(map(lt, keys, islice(keys, 1, None))):
-        return
-    before = last
-    for key in keys:
-        if before is not None and key <= before:
-            raise RequestError(
-                f"keys of a load must ascend, each once: {key!r} comes after {before!r}",
-                try_="sort the rows by encoded key, one row per key",
-            )
-        before = key
 
 
 def created_times(batch: OnlineBatch) -> Sequence[int | None]:

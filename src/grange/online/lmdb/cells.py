@@ -17,7 +17,6 @@ import msgspec
 
 from grange.errors import ConflictError, CorruptStoreError, GrangeError, StorageFullError
 from grange.online.lmdb import building
-from grange.online.lmdb.building import check_ascending
 from grange.online.lmdb.environment import Environment
 from grange.online.lmdb.records import (
     NEXT_SET,
@@ -27,7 +26,7 @@ from grange.online.lmdb.records import (
     decode_cells,
     encode,
 )
-from grange.ports.online import WritableCells
+from grange.ports.online import WritableCells, check_ascending
 
 T = TypeVar("T")
 

@@ -9,7 +9,17 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from grange.errors import CorruptStoreError, RequestError, StoreUnavailableError
-from grange.ports.online import CREATED, EVENT, Cells, GroupInfo, OnlineBatch, StoredRow, WritableCells, check_limit
+from grange.ports.online import (
+    CREATED,
+    EVENT,
+    Cells,
+    GroupInfo,
+    OnlineBatch,
+    StoredRow,
+    WritableCells,
+    check_ascending,
+    check_limit,
+)
 
 T = TypeVar("T")
 
@@ -77,7 +87,7 @@ class MemoryOnlineStore:
         last: bytes | None = None
         for batch in batches:
             for key, row in _rows(layout, batch):
-                _check_ascending(last, key)
+                check_ascending(last, (key,))
                 fresh[key] = row
                 last = key
         with self._entered():
@@ -110,7 +120,7 @@ class MemoryOnlineStore:
         fresh: _CellMap = {}
         last: bytes | None = None
         for key, value in cells:
-            _check_ascending(last, key)
+            check_ascending(last, (key,))
             fresh[key] = value
             last = key
         with self._entered():
@@ -202,14 +212,6 @@ class _Changes(_Snapshot):
 
     def delete(self, key: bytes) -> None:
         self.made[key] = None
-
-
-def _check_ascending(last: bytes | None, key: bytes) -> None:
-    if last is not None and key <= last:
-        raise RequestError(
-            f"keys of a load must ascend, each once: {key!r} comes after {last!r}",
-            try_="sort them by encoded key, each once",
-        )
 
 
 def _size_of_rows(rows: _Group) -> int:

@@ -24,7 +24,7 @@ from grange.online.redis.records import VERSION, Name
 from grange.online.redis.resp import Call
 from grange.online.redis.scripts import script
 from grange.online.redis.sets import Build, Sets
-from grange.ports.online import Cells, WritableCells
+from grange.ports.online import Cells, WritableCells, check_ascending
 
 T = TypeVar("T")
 
@@ -308,7 +308,7 @@ def load(sets: Sets, name: Name, cells: Iterable[tuple[bytes, bytes]]) -> int:
         source = iter(cells)
         while part := _part(source):
             keys = [key for key, _ in part]
-            records.check_ascending(last, keys)
+            check_ascending(last, keys)
             last = keys[-1]
             build.put(build.commands(route, keys, [value for _, value in part], None))
         build.adopt(name)

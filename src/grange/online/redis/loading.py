@@ -9,7 +9,7 @@ from grange.online.redis import records
 from grange.online.redis.records import ROWS, Name
 from grange.online.redis.resp import Call
 from grange.online.redis.sets import Build, Sets
-from grange.ports.online import OnlineBatch
+from grange.ports.online import OnlineBatch, check_ascending
 
 
 def load(sets: Sets, name: Name, columns: Sequence[str], batches: Iterable[OnlineBatch], expire: int | None) -> int:
@@ -28,7 +28,7 @@ def load(sets: Sets, name: Name, columns: Sequence[str], batches: Iterable[Onlin
             for batch in batches:
                 if not len(batch):
                     continue
-                records.check_ascending(last, batch.keys)
+                check_ascending(last, batch.keys)
                 last = batch.keys[-1]
                 calls = _calls(build, sets.shards, layout, batch, expire)
                 if sent is not None:

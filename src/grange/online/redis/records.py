@@ -19,13 +19,10 @@ import secrets
 import struct
 import zlib
 from collections.abc import Callable, Sequence
-from itertools import islice
-from operator import lt
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from grange.errors import RequestError
 from grange.online.redis.resp import META
 from grange.online.redis.scripts import GONE
 from grange.online.redis.servers import tag
@@ -216,21 +213,3 @@ def hmget_head(key: bytes, first: bytes) -> bytes:
 def hmget(key: bytes, first: bytes, names: Sequence[bytes]) -> bytes:
     """The command that gets one field, and then others that are named `k` and their name."""
     return b"*%d%b%b" % (len(names) + 3, hmget_head(key, first), fields(names))
-
-
-def check_ascending(last: bytes | None, keys: Sequence[bytes]) -> None:
-    """Refuse keys that do not ascend from `last` on.
-
-    Raises:
-        RequestError: names the first key out of order.
-    """
-    if (last is None or last < keys[0]) and all(map(lt, keys, islice(keys, 1, None))):
-        return
-    before = last
-    for key in keys:
-        if before is not None and key <= before:
-            raise RequestError(
-                f"keys of a load must ascend, each once: {key!r} comes after {before!r}",
-                try_="sort them by encoded key, each once",
-            )
-        before = key
