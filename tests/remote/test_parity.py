@@ -15,7 +15,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from tests.remote.conftest import Both
-from tests.shop import at
+from tests.shop import at, user
 
 import grange as gr
 from grange.errors import GrangeError, RefusedError, RequestError, UnknownFeatureGroupError, UnsupportedError
@@ -180,7 +180,7 @@ def test_values_of_every_type_arrive_as_they_are(both: Both) -> None:
     both.remote.apply(
         gr.FeatureGroup(
             "every",
-            entities=both.embedded.catalog.entities["user"],
+            entities=user,
             source=gr.PushSource("every_events", schema=schema, event_time="at"),
             defaults={"u8": 7},
         )
@@ -372,7 +372,7 @@ def test_versions_come_go_and_come_back(both: Both) -> None:
 def test_definitions_are_applied_used_and_deleted(both: Both) -> None:
     visits = gr.FeatureGroup(
         "visits",
-        entities=both.embedded.catalog.entities["user"],
+        entities=user,
         source=gr.FileSource("data/spend.parquet", event_time="at"),
         ttl="30d",
         owner="web",
@@ -397,7 +397,7 @@ def test_definitions_are_applied_used_and_deleted(both: Both) -> None:
 def test_what_only_this_process_has_does_not_travel(both: Both) -> None:
     frame = gr.FeatureGroup(
         "frame",
-        entities=gr.Entity("user", join_keys=["user_id"]),
+        entities=user,
         source=gr.TableSource(SPINE, name="mine", event_time="event_time"),
     )
 
