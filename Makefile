@@ -7,6 +7,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+ROUNDS ?= 1
 
 # The first of these that runs and is new enough; a name on the PATH may be a shim for a Python that is not there.
 ifeq ($(origin PYTHON),undefined)
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 say = @printf '\n── %s\n' '$(1)'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-peers format constraints clean
+.PHONY: help demo test fuzz bench bench-peers format constraints clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -37,6 +38,12 @@ test: $(VENV)/.dev ## Lint, format, types, layers, tests; what CI runs
 	@$(BIN)/lint-imports
 	$(call say,pytest -n $(WORKERS))
 	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
+
+fuzz: $(VENV)/.dev ## The property tests on examples that nobody tried before; ROUNDS=n of them
+	$(call say,pytest -n $(WORKERS) of what has properties)
+	@for round in $$(seq $(ROUNDS)); do \
+		GRANGE_FUZZ=1 $(BIN)/pytest -n $(WORKERS) $$(grep -rl '@given\|RuleBasedStateMachine' tests --include='test_*.py') $(ARGS) \
+		|| exit 1; done
 
 bench: $(VENV)/.dev bench-peers ## Every benchmark, peers beside Grange in the same run (hours; see benchmarks/README.md)
 	@$(BIN)/python benchmarks/run.py all $(ARGS)

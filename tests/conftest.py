@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from hypothesis import HealthCheck, settings
 
 from grange.ports.plugins import backend, backends
+
+
+# The same examples on every machine, so that a change fails for what it changes; `make fuzz` looks for new ones.
+SLOW = [
+    HealthCheck.too_slow
+]  # how fast examples are drawn says something of the machine, and nothing of what is tested
+settings.register_profile("grange", derandomize=True, deadline=None, suppress_health_check=SLOW)
+settings.register_profile("fuzz", derandomize=False, deadline=None, suppress_health_check=SLOW, print_blob=True)
+settings.load_profile("fuzz" if os.environ.get("GRANGE_FUZZ") else "grange")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
