@@ -46,6 +46,10 @@ class Vectors:
                 row.update(hidden)
         return rows
 
+    def to_records(self) -> list[Any]:
+        """Per row what encoders write as its dict. Raises what `to_dicts` does."""
+        return self.to_dicts() if self.masked else self.found.to_records()
+
     def statuses(self) -> list[dict[str, str]]:
         """Per row, the status of each feature (ONL-3), or `MASKED`."""
         return [

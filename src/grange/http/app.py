@@ -19,11 +19,12 @@ from grange.http.errors import enveloped
 from grange.http.feature_log import FeatureLog
 from grange.http.health import Health
 from grange.http.historical import HISTORICAL, Historical
-from grange.http.hot import Online, hot_routes
+from grange.http.hot import ONLINE, Online, hot_routes
 from grange.http.limits import Receive
 from grange.http.live import LiveProjects
 from grange.http.messages import Call, Handler, Reply, error_reply, json_reply
 from grange.http.metrics import CONTENT_TYPE, Metrics
+from grange.http.places import serve_from
 from grange.http.shell import FAILURE, Application, Scope, Send, Shell
 from grange.jobs import JobRunner
 from grange.ports.plugins import backend
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from grange.security.tokens import TokenVerifier
     from grange.store import FeatureStore
 
+_BRIEF: Final = frozenset({ONLINE.encode(), b"/get-online-features"})
 _CODES: Final = {
     400: "bad_request",
     404: "not_found",
@@ -116,6 +118,7 @@ def create_app(
         consumers=consumers,
         tracing=tracing,
         open_paths=frozenset({"/health"}),
+        brief=_BRIEF,
         starting=(started,),
         stopping=(stopped,),
     )
@@ -202,6 +205,7 @@ def open_project(config: Config, *, takes_tokens: bool, metrics: Metrics | None 
 def project_of(store: FeatureStore, *, takes_tokens: bool = False) -> Project:
     """A store as a project that is served: open while nobody ever made a key and no tokens are taken."""
     security = Security(store._parts.registry, store.config.project)
+    serve_from(store.config)
     return Project(store.config.project, store, security, not takes_tokens and not security.keys.any_ever())
 
 

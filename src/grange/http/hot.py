@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import quote
 
 import msgspec
 
@@ -21,6 +22,7 @@ from grange.http.limits import check_features
 from grange.http.messages import ARROW, Call, Handler, Reply
 from grange.http.parts import Answer, Part
 from grange.http.plans import Plan, Plans, Shape
+from grange.http.selections import Features, from_query
 from grange.serving.guarding import tallied
 
 if TYPE_CHECKING:
@@ -41,8 +43,8 @@ class OnlineRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The body of `POST /api/v1/serving/online`. `feature_sets` and `entities` make it one in the older shape, which
     `grange.http.compat` answers."""
 
-    features: str | list[str] | None = None
-    """A feature view, or references: `group`, `group:feature`, `group@1.0.0:feature`."""
+    features: Features | None = None
+    """A feature view, or a list of references (`group`, `group:feature`, `group@1.0.0:feature`) and of selections."""
     rows: list[dict[str, Any]] | None = None
     """Per vector, the entity key and the view's request columns."""
     columns: dict[str, list[Any]] | None = None
@@ -57,6 +59,26 @@ class OnlineRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     format: Literal["rows", "columns"] = "rows"
     feature_sets: list[str] | None = None
     entities: dict[str, list[Any]] | None = None
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    """What an answer says of itself."""
+
+    view: str | None
+    degraded: bool
+    masked: list[str]
+    request_id: str
+    latency_ms: float
+    cache_hit: bool
+
+
+class _Body(msgspec.Struct, gc=False):
+    """An answer."""
+
+    features: Any
+    statuses: Any
+    event_times: Any
+    metadata: _Metadata
 
 
 _BODY: Final = Body(OnlineRequest)
@@ -122,7 +144,7 @@ class Online:
         return self._later(plan, pool, work, features, shape)
 
     async def _later(
-        self, plan: Plan | None, pool: Batches | None, work: Work, features: str | list[str], shape: Shape
+        self, plan: Plan | None, pool: Batches | None, work: Work, features: Features, shape: Shape
     ) -> Reply:
         """What the loop should not do itself: making a plan, large requests, stores that are far away."""
         if plan is None:
@@ -168,18 +190,13 @@ class Online:
         if work.form == "arrow":
             headers = (
                 ("x-grange-degraded", "true" if found.degraded else "false"),
-                ("x-grange-masked", ",".join(sorted(found.masked))),
+                ("x-grange-masked", ",".join(map(quote, sorted(found.masked)))),
             )
             return Reply(200, arrow_bytes(part.to_arrow()), ARROW, headers, view=plan.view)
-        body = _body(work.request, part)
-        body["metadata"] = {
-            "view": plan.view or None,
-            "degraded": found.degraded,
-            "masked": sorted(found.masked) if found.masked else [],
-            "request_id": caller.request_id,
-            "latency_ms": round((time.perf_counter() - work.started) * 1e3, 3),
-            "cache_hit": is_cached,
-        }
+        masked = sorted(found.masked) if found.masked else []
+        took = round((time.perf_counter() - work.started) * 1e3, 3)
+        metadata = _Metadata(plan.view or None, found.degraded, masked, caller.request_id, took, is_cached)
+        body = _body(work.request, part, metadata)
         return Reply(200, encode(body, work.form), CONTENT_TYPES[work.form], view=plan.view)
 
     def _decoded(self, call: Call, form: Form) -> OnlineRequest:
@@ -223,7 +240,7 @@ def _names(request: OnlineRequest) -> int:
     return max(len(names) for names in named if isinstance(names, list | tuple)) if any(named) else 0
 
 
-def _features(request: OnlineRequest) -> str | list[str]:
+def _features(request: OnlineRequest) -> Features:
     if not request.features:
         raise RequestError(
             "a request for vectors names `features`", found="none", try_='"features": "my_view", or ["group:feature"]'
@@ -250,22 +267,21 @@ def _from_query(given: dict[str, list[str]], rows: list[dict[str, Any]]) -> Onli
         request = msgspec.convert(plain, OnlineRequest, strict=False)
     except msgspec.ValidationError as error:
         raise RequestError(f"the query is not as it should be: {error}") from error
-    request.features = features[0] if len(features) == 1 and ":" not in features[0] else features
+    request.features = from_query(features)
     request.rows = rows
     return request
 
 
-def _body(request: OnlineRequest, part: Part) -> dict[str, Any]:
-    vectors = part.to_dicts()
-    body: dict[str, Any] = {"features": vectors}
+def _body(request: OnlineRequest, part: Part, metadata: _Metadata) -> _Body:
+    features: Any
     if request.format == "columns":
-        names = part.answer.found.column_names
-        body["features"] = {name: [vector[name] for vector in vectors] for name in names}
-    if request.statuses:
-        body["statuses"] = part.statuses()
-    if request.event_times:
-        body["event_times"] = part.event_times()
-    return body
+        vectors, names = part.to_dicts(), part.answer.found.column_names
+        features = {name: [vector[name] for vector in vectors] for name in names}
+    else:
+        features = part.to_records()
+    statuses = part.statuses() if request.statuses else msgspec.UNSET
+    event_times = part.event_times() if request.event_times else msgspec.UNSET
+    return _Body(features, statuses, event_times, metadata)
 
 
 __all__ = ["ONLINE", "Online", "OnlineRequest", "hot_routes"]

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 class Answer:
     """What one read found, worked out once however many requests it is for."""
 
-    __slots__ = ("_dicts", "_statuses", "_table", "_times", "found")
+    __slots__ = ("_dicts", "_records", "_statuses", "_table", "_times", "found")
 
     def __init__(self, found: Vectors) -> None:
         self.found = found
         self._dicts: list[dict[str, Any]] | None = None
+        self._records: list[Any] | None = None
         self._statuses: list[dict[str, str]] | None = None
         self._times: list[dict[str, Any]] | None = None
         self._table: pa.Table | None = None
@@ -32,6 +33,12 @@ class Answer:
         if self._dicts is None:
             self._dicts = self.found.to_dicts()
         return self._dicts
+
+    def to_records(self) -> list[Any]:
+        """Every vector as encoders take it."""
+        if self._records is None:
+            self._records = self.found.to_records()
+        return self._records
 
     def statuses(self) -> list[dict[str, str]]:
         """Per vector the status of each feature."""
@@ -63,6 +70,10 @@ class Part:
     def to_dicts(self) -> list[dict[str, Any]]:
         """As `Vectors.to_dicts`."""
         return self.answer.to_dicts()[self.start : self.end]
+
+    def to_records(self) -> list[Any]:
+        """As `Vectors.to_records`."""
+        return self.answer.to_records()[self.start : self.end]
 
     def statuses(self) -> list[dict[str, str]]:
         """As `Vectors.statuses`."""

@@ -25,16 +25,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.statreload import StatReload
 
 from grange.config import Config
 from grange.errors import ConfigError, RefusedError
-from grange.http.answers import as_json
-from grange.http.errors import enveloped
 from grange.http.logs import configure_logs
 from grange.http.metrics import FOLDER, Metrics
+from grange.http.protocol import Protocol
 from grange.http.shell import Shell
 from grange.http.tracing import tracing_of
 
@@ -44,10 +42,6 @@ if TYPE_CHECKING:
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 KEEP_ALIVE_S: Final = 65
 """How long a connection may lie idle: longer than the minute that load balancers keep theirs."""
-HEADERS_S: Final = 15.0
-"""How long a new connection has for the headers of its first request, and any for those of a further one."""
-MAX_HEAD: Final = 64 * 1024
-"""Bytes that the line and headers of a request may have, and whatever else of it is no body."""
 BACKLOG: Final = 1024
 """Connections that the system keeps waiting to be accepted."""
 
@@ -266,84 +260,6 @@ class Server(uvicorn.Server):
         with super().capture_signals():
             yield
             self._captured_signals.clear()
-
-
-class Protocol(HttpToolsProtocol):
-    """HTTP/1.1 that waits only so long for headers, and takes only so many: connections that send a byte now and then,
-    or headers without end, hold nothing up."""
-
-    _deadline: asyncio.TimerHandle | None = None
-    _head = 0
-    """Bytes of the line and headers of a request, trailers among them."""
-    _waiting = 0
-    """Bytes that came without the end of a head or more of a body."""
-    _moves = False
-    """Whether what came last had one of them."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._deadline = self.loop.call_later(HEADERS_S, self._too_slow)
-
-    def data_received(self, data: bytes) -> None:
-        self._moves = False
-        super().data_received(data)
-        self._waiting = 0 if self._moves else self._waiting + len(data)
-        if self._waiting > MAX_HEAD and not self.transport.is_closing():
-            self._head = self._waiting
-            self.send_400_response("")
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no request; 431 where its head is too large."""
-        if self._head <= MAX_HEAD:
-            super().send_400_response(msg)
-            return
-        body = as_json(enveloped("headers_too_large", f"the headers of a request may have {MAX_HEAD:,} bytes", {}, ""))
-        said = (
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%b"
-        )
-        self.transport.write(said % (len(body), body))
-        self.transport.close()
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self._count(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + len(": \r\n"))
-        super().on_header(name, value)
-
-    def _count(self, size: int) -> None:
-        self._head += size
-        if self._head > MAX_HEAD:
-            raise ValueError("a head that is too large")  # the parser stops, and says that this is no request
-
-    def on_body(self, body: bytes) -> None:
-        self._moves = True
-        super().on_body(body)
-
-    def on_headers_complete(self) -> None:
-        self._moves = True
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        super().on_headers_complete()
-
-    def on_message_begin(self) -> None:
-        self._head = 0
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(HEADERS_S, self._too_slow)
-        super().on_message_begin()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        super().connection_lost(exc)
-
-    def _too_slow(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.close()
 
 
 def _metrics_folder() -> Path:

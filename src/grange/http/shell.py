@@ -46,6 +46,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Lifespan = Callable[[], Awaitable[None]]
 
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_NOT_OF_HEADERS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CONTENT_TYPES: Final = {name: name.encode() for name in (JSON, MSGPACK, ARROW)}
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _SECURITY: Final = ("/api/v1/keys", "/api/v1/policies")
@@ -91,6 +92,8 @@ class Shell:
     tracing: Tracing | None = None
     consumers: Consumers | None = None
     """Counts who reads which view."""
+    brief: frozenset[bytes] = frozenset()
+    """Paths of hot routes for POST whose answers come whole, as they stand in a request: see `briefly`."""
     open_paths: frozenset[str] = frozenset()
     """Paths of `app` that everybody may ask."""
     starting: tuple[Lifespan, ...] = ()
@@ -132,6 +135,48 @@ class Shell:
 
     # -- one request -------------------------------------------------------------------------------------------------
 
+    def briefly(
+        self, path: str, headers: dict[bytes, bytes], body: bytes
+    ) -> tuple[Request, Reply | Awaitable[Reply]] | None:
+        """The answer to a POST request to a hot route, with no more around it than there has to be; None for requests
+        that need more: a look at a store to be let in, a refusal, a span. Whoever calls it hands the request to `ended`
+        when it is answered."""
+        settings = self.projects.config.server
+        if (
+            self.tracing is not None
+            or (settings.max_in_flight and self.in_flight >= settings.max_in_flight)
+            or (settings.max_body and len(body) > settings.max_body)
+        ):
+            return None
+        try:
+            found = self.gate.at_once(headers)
+        except GrangeError:
+            return None  # refused on the long way, where all that belongs to that is done
+        if found is None:
+            return None
+        request = Request(self._id_of(headers), "POST", path, time.perf_counter(), path, is_hot=True)
+        self.in_flight += 1
+        try:
+            answered = self.routes["POST", path](Call(body, headers, self._caller(request, *found)))
+        except Exception as error:  # noqa: BLE001 - the boundary of a request
+            return request, self._failed(request, error)
+        return request, (answered if isinstance(answered, Reply) else self._coming(request, answered))
+
+    async def _coming(self, request: Request, answered: Awaitable[Reply]) -> Reply:
+        try:
+            return await answered
+        except Exception as error:  # noqa: BLE001 - the boundary of a request
+            return self._failed(request, error)
+
+    def ended(self, request: Request) -> None:
+        """Count a request that was answered, or whose client is gone, and note it in the log."""
+        self.in_flight -= 1
+        took = time.perf_counter() - request.started
+        self.metrics.observe(request, took)
+        if request.view and request.status < 400 and self.consumers is not None:
+            self.consumers.count(request.project, request.principal, request.view)
+        log_request(request, took)
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         scope.setdefault("state", {})
@@ -145,13 +190,11 @@ class Shell:
                     await self._dispatch(request, headers, scope, receive, send)
         except ClientGoneError:
             request.status, request.refused = 499, "client_gone"
+        except asyncio.CancelledError:
+            cut_off(request)
+            raise
         finally:
-            self.in_flight -= 1
-            took = time.perf_counter() - request.started
-            self.metrics.observe(request, took)
-            if request.view and request.status < 400 and self.consumers is not None:
-                self.consumers.count(request.project, request.principal, request.view)
-            log_request(request, took)
+            self.ended(request)
 
     async def _dispatch(
         self, request: Request, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
@@ -161,21 +204,27 @@ class Shell:
         reply: Reply | None
         try:
             reply = await self._reply(request, headers, scope, receive, started)
-        except GrangeError as error:
-            request.refused = type(error).__name__
-            reply = error_reply(error, request.id)
         except ClientGoneError:
             raise
-        except Exception as error:  # noqa: BLE001 - the boundary of a request: told in the log, answered as 500
-            log_failure(request, error)
-            request.refused = "failure"
-            reply = json_reply(enveloped("internal", "the server failed; its log says how", {}, request.id), 500)
+        except Exception as error:  # noqa: BLE001 - the boundary of a request
+            reply = self._failed(request, error)
         if reply is None:
             return
         if started.done:
             raise RuntimeError("an answer failed after it had begun")  # the server closes the connection
         request.view = reply.view
         await _send(reply, request, send)
+
+    def _failed(self, request: Request, error: Exception) -> Reply:
+        """The answer to a request that came to an error. One that nobody foresaw is told in the log, and a 500."""
+        if isinstance(error, RecursionError) and request.is_hot:
+            error = too_nested()
+        if isinstance(error, GrangeError):
+            request.refused = type(error).__name__
+            return error_reply(error, request.id)
+        log_failure(request, error)
+        request.refused = "failure"
+        return json_reply(enveloped("internal", "the server failed; its log says how", {}, request.id), 500)
 
     async def _reply(
         self, request: Request, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: _Started
@@ -186,6 +235,9 @@ class Shell:
         if opened is not None:
             request.route = request.path
             return await opened()
+        handler = self.routes.get(where)
+        if handler is not None:
+            request.route, request.is_hot = request.path, True
         settings = self.projects.config.server
         if settings.max_in_flight and self.in_flight > settings.max_in_flight:
             raise _too_many(settings.max_in_flight)
@@ -193,17 +245,12 @@ class Shell:
             found = self.gate.at_once(headers) or await self.gate.after_a_look(headers)
             scope["state"]["caller"] = self._caller(request, *found)
         check_length(headers, settings.max_body)
-        handler = self.routes.get(where)
         if handler is None:
             await self._forward(request, headers, scope, receive, send)
             return None
-        request.route, request.is_hot = request.path, True
         body = await read_body(receive, settings.max_body, settings.request_timeout.total_seconds())
-        try:
-            answered = handler(Call(body, headers, scope["state"]["caller"], scope["query_string"]))
-            return answered if isinstance(answered, Reply) else await answered
-        except RecursionError as error:
-            raise too_nested() from error
+        answered = handler(Call(body, headers, scope["state"]["caller"], scope["query_string"]))
+        return answered if isinstance(answered, Reply) else await answered
 
     def _caller(self, request: Request, project: Project, principal: Principal) -> Caller:
         request.project, request.principal = project.name, principal.name
@@ -274,6 +321,11 @@ def _too_many(limit: int) -> OverloadedError:
     )
 
 
+def cut_off(request: Request) -> None:
+    """Note that a request was given up before it was answered: the time that the server has to stop was up."""
+    request.status, request.refused = 503, "cut_off"
+
+
 class _Started:
     """Sends what the application says, with what every answer has, and remembers that it has begun."""
 
@@ -296,16 +348,26 @@ class _Started:
         await self._send(message)
 
 
-async def _send(reply: Reply, request: Request, send: Send) -> None:
-    request.status = reply.status
-    headers = [
-        (b"content-type", _CONTENT_TYPES.get(reply.content_type) or reply.content_type.encode("latin-1")),
-        (b"x-request-id", request.id.encode()),
-        _NOSNIFF,
-        *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers),
-    ]
+def head_of(reply: Reply, request_id: str) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer; the length of its body among them where it comes whole."""
+    content_type = _CONTENT_TYPES.get(reply.content_type) or reply.content_type.encode("latin-1")
+    headers = [(b"content-type", content_type), (b"x-request-id", request_id.encode()), _NOSNIFF]
+    if reply.headers:
+        headers += [(name.lower().encode("ascii"), _of_a_header(value)) for name, value in reply.headers]
     if reply.chunks is None:
         headers.append((b"content-length", b"%d" % len(reply.body)))
+    return headers
+
+
+def _of_a_header(value: str) -> bytes:
+    """A value as it may stand in a header; what may not is a question mark, so that an answer never fails for it."""
+    return _NOT_OF_HEADERS.sub(b"?", value.encode("latin-1", "replace"))
+
+
+async def _send(reply: Reply, request: Request, send: Send) -> None:
+    request.status = reply.status
+    headers = head_of(reply, request.id)
+    if reply.chunks is None:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
         return

@@ -100,6 +100,10 @@ class PreparedFeatures:
             vectors.append({name: values[name] for name in names})
         return vectors
 
+    def to_records(self) -> list[dict[str, Any]]:
+        """As `OnlineFeatures.to_records`; these are the dicts themselves. Raises what `to_dicts` does."""
+        return self.to_dicts()
+
     def to_arrow(self) -> pa.Table:
         """An Arrow table."""
         import pyarrow as pa

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from grange.plan.nodes import ReadGroup, ReadWindows
-from grange.ports.online import Cells, OnlineStore
+from grange.ports.online import Cells
 from grange.serving.defaults import default_of
+from grange.serving.doubted import ReadableStore
 from grange.serving.keys import row_encoder
 from grange.serving.status import Status
 from grange.serving.values import decoder
@@ -42,7 +43,7 @@ def spec_of(windows: ReadWindows, ttl: int | None) -> StateSpec:
 class WindowReader:
     """What a request takes of one group with aggregations. Safe for several threads."""
 
-    def __init__(self, group: ReadGroup, store: OnlineStore) -> None:
+    def __init__(self, group: ReadGroup, store: ReadableStore) -> None:
         assert group.windows is not None
         self.columns = group.columns
         self.names = tuple(column.name for column in group.columns)
@@ -61,7 +62,7 @@ class WindowReader:
         """The windows of each requested row as of `now`, microseconds UTC.
 
         Raises:
-            StoreUnavailableError: the store cannot be reached.
+            StoreUnavailableError: the store cannot be reached, or lost the group.
             IncompleteStateError: events that the windows reach may be gone.
             StateLayoutError: the state was made for other aggregations.
         """
@@ -81,7 +82,11 @@ class WindowReader:
 
     def vectors(self, found: Sequence[Any], now: int) -> list[Sequence[Any]]:
         """The group's values for each row, a `Reading`, defaults included. None is a row that could not be read."""
-        return [self._defaults if row is None else self._finish(row.values) for row in found]
+        return [self.vector(row, now) for row in found]
+
+    def vector(self, row: Any, now: int) -> Sequence[Any]:
+        """`vectors` of one row."""
+        return self._defaults if row is None else self._finish(row.values)
 
     def statuses(self, row: Any, now: int) -> tuple[Status, ...]:
         """The status of each of the group's columns: an empty count is a value, 0 (WIN-4)."""
