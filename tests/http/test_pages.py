@@ -17,7 +17,7 @@ _ASKED = re.compile(
 
 def test_the_examples_are_answered_so(client: Client) -> None:
     examples = list(_ASKED.finditer((DOCS / "how-to/serving.md").read_text(encoding="utf-8")))
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         answer = client.post(example["path"], json=json.loads(example["body"]))
         assert answer.status_code == 200, answer.text

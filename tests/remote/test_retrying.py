@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from grange.errors import GrangeError, OverloadedError, StoreUnavailableError
+from grange.errors import GrangeError, OverloadedError, StateLostError, StoreUnavailableError
 from grange.remote.messages import Failure, Pause, Request, Response, Send
 from grange.remote.retrying import Policy, exchange
 
@@ -82,6 +82,15 @@ def test_a_write_that_is_answered_with_an_outage_of_a_store_is_not_sent_again() 
     with pytest.raises(StoreUnavailableError):
         Played(WRITE, [outage, OK]).run()
     assert Played(READ, [outage, OK]).run() == OK
+
+
+def test_rows_that_are_lost_are_not_waited_for() -> None:
+    """Until somebody loads them the answer is the same."""
+    played = Played(READ, [answered(503, code=StateLostError.code, retry_after="5"), OK])
+
+    with pytest.raises(StateLostError):
+        played.run()
+    assert played.pauses == []
 
 
 def test_a_write_that_is_being_worked_on_is_asked_for_until_it_is_done() -> None:

@@ -6,6 +6,7 @@ import datetime as dt
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.http.conftest import Served, load, make_project
@@ -76,3 +77,24 @@ def test_what_a_policy_masks_is_null_and_says_so(guarded: tuple[str, dict[str, s
     assert joined.to_polars()["visits"].to_list() == [None]
     with gr.FeatureStore(url, key=keys["admin"]) as store:
         assert store.get_online_features("shopping", ROWS).to_dicts()[0]["visits"] == 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"rename": {"visits": "times"}}, {"prefix": "own_"}, {"rename": {"visits": "times"}, "version": "1.0.0"}],
+)
+def test_another_name_shows_nothing_that_is_masked(
+    guarded: tuple[str, dict[str, str]], options: dict[str, Any]
+) -> None:
+    url, keys = guarded
+    selection = gr.select("spend", "amount", "visits", **options)
+    name, spine = selection.output_name("visits"), [{"user_id": "u1", "event_time": "2026-03-11"}]
+    with gr.FeatureStore(url, key=keys["admin"]) as store:
+        assert store.get_online_features([selection], ROWS).to_dicts()[0][name] == 3
+        assert store.get_historical_features([selection], spine).to_polars()[name].to_list() == [3]
+    with gr.FeatureStore(url, key=keys["viewer"]) as store:
+        found = store.get_online_features([selection], ROWS)
+        joined = store.get_historical_features([selection], spine)
+    assert (found.to_dicts()[0][name], found.statuses[0][name], found.event_times[0][name]) == (None, "MASKED", None)
+    assert (found.masked, found.to_arrow()[name].null_count) == ({name}, 1)
+    assert joined.to_polars()[name].to_list() == [None]

@@ -13,9 +13,9 @@ import pytest
 import grange as gr
 from grange.remote.stores import RemoteFeatureStore
 
-LOCAL = {"keep_fresh", "definitions_age", "security", "origins", "log_served", "quarantined"}
+LOCAL = {"keep_fresh", "definitions_age", "security", "origins", "log_served", "quarantined", "reseal"}
 """What only whoever holds the stores has: keeping definitions fresh in a server, keys and policies, and what policies
-are asked about, keeping what was served, rows that were kept out and may be sealed."""
+are asked about, keeping what was served, rows that were kept out and may be sealed, the keys that seal."""
 EMBEDDED = {name for name in vars(gr.FeatureStore) if not name.startswith("_")} - LOCAL
 
 

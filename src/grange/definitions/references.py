@@ -82,7 +82,7 @@ def select(
 
     Raises:
         RequestError: a version that is none.
-        DefinitionError: a join that is none.
+        DefinitionError: a join that is none; a column name or prefix that may not be.
     """
     parsed = parse_reference(source)
     if parsed.features:
@@ -94,6 +94,8 @@ def select(
     for key, column in (on or {}).items():
         check_column(key, what=f"select({source!r})")
         check_column(column, what=f"select({source!r})")
+    if prefix:
+        check_column(f"{prefix}name", what=f"select({source!r}), with prefix {prefix!r}")
     for feature, column in (rename or {}).items():
         check_column(column, what=f"select({source!r})")
         if features and feature not in features:

@@ -8,16 +8,18 @@ rows than `server.historical_rows`, or is asked to with `job=true`, runs as a jo
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from grange.errors import RequestError
 from grange.http.codecs import CONTENT_TYPES, answer_form, arrow_chunks, encode, form_of
-from grange.http.limits import check_features, check_nesting
+from grange.http.limits import check_nesting
 from grange.http.messages import ARROW, Call, Reply, json_reply
+from grange.http.places import relative
 from grange.http.rows import OPTIONS, Upload
+from grange.http.selections import Features, Selections, selections_of
 from grange.jobs import JobOutcome
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ IMMATURE: Final = "__immature"
 class HistoricalOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What a request says beside its rows: in the body with them, or in the header `X-Grange-Options` as JSON."""
 
-    features: str | list[str]
-    """A feature view, or references: `group`, `group:feature`, `group@1.0.0:feature`."""
+    features: Features
+    """A feature view, or a list of references (`group`, `group:feature`, `group@1.0.0:feature`) and of selections."""
     event_time: str | None = None
     start: str | None = None
     end: str | None = None
@@ -56,16 +58,18 @@ class HistoricalOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True
 class _Question:
     """A request, read."""
 
-    features: str | list[str]
+    features: Selections
     spine: Any
     options: dict[str, Any]
+    sent: Any
+    """The features as the request has them."""
     older: Any = None
     """The question in the shape of another system, which its answer has too."""
 
     @property
     def what(self) -> str:
         """For the record of a job."""
-        return self.features if isinstance(self.features, str) else ", ".join(self.features)
+        return self.features if isinstance(self.features, str) else ", ".join(map(str, self.features))
 
 
 class Historical:
@@ -118,7 +122,7 @@ class Historical:
             what=question.what,
             created_by=caller.principal.name,
             owner=owner_of(caller.principal),
-            request={"features": question.features, **question.options},
+            request={"features": question.sent, **question.options},
             request_id=caller.request_id,
             read=caller.access.reading_of(question.features, **_naming(question)).to_dict(),
         )
@@ -142,10 +146,10 @@ def _read(call: Call) -> _Question:
         asked = msgspec.convert(options, HistoricalOptions)
     except msgspec.ValidationError as error:
         raise RequestError(f"the request is not as it should be: {error}", try_="/docs has the shape") from error
-    if isinstance(asked.features, list):
-        check_features(len(asked.features))
+    features, _ = selections_of(call.caller.project.store.catalog, asked.features)
     named = {name: value for name in asked.__struct_fields__ if (value := getattr(asked, name)) is not None}
-    return _Question(named.pop("features"), _spine(rows), named)
+    del named["features"]
+    return _Question(features, _spine(rows), named, options["features"])
 
 
 def _spine(rows: Rows | None) -> Any:
@@ -162,11 +166,12 @@ def _older(call: Call) -> _Question:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestError("the request's body cannot be read", found=str(error)) from error
     question = historical_question(body, call.caller.project.store.catalog)
-    return _Question(question.features, question.spine, {"full_feature_names": True}, question)
+    features = question.features
+    return _Question(list(features), question.spine, {"full_feature_names": True}, features, question)
 
 
 def _first_row(question: _Question) -> _Question:
-    return _Question(question.features, question.spine[:1], question.options, question.older)
+    return replace(question, spine=question.spine[:1])
 
 
 def _joined(call: Call, question: _Question) -> HistoricalFeatures:
@@ -223,7 +228,7 @@ def described(found: HistoricalFeatures) -> pa.Table:
     about = {
         **_about(found),
         "pins": [list(pin) for pin in found.pins],
-        "explain": found.explain(),
+        "explain": relative(found.explain()),
         "immature": None if found.immature is None else IMMATURE,
     }
     metadata = {**(table.schema.metadata or {}), ABOUT: msgspec.json.encode(about)}

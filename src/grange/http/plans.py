@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from grange.http.selections import selections_of
+
 if TYPE_CHECKING:
     from grange.access import Vectors
     from grange.definitions.catalog import Catalog
     from grange.http.live import LiveProject, LiveProjects
     from grange.http.messages import Call
+    from grange.http.selections import Features
     from grange.security.policies import Policies
     from grange.security.principals import Principal
 
@@ -85,11 +88,12 @@ class Plans:
         plan = self._known.get((caller.project.name, caller.principal.id, shape))
         return plan if plan is not None and plan.is_good(caller.principal) else None
 
-    def make(self, call: Call, features: str | list[str], shape: Shape, options: dict[str, Any]) -> Plan:
+    def make(self, call: Call, features: Features, shape: Shape, options: dict[str, Any]) -> Plan:
         """A plan, made anew. Reads definitions, policies and metadata, so it is for a thread.
 
         Raises:
             ForbiddenError: the caller may not.
+            TooLargeError: more features than one request may name.
             and what `FeatureStore.get_online_features` does.
         """
         caller = call.caller
@@ -97,11 +101,11 @@ class Plans:
         if not live.is_fresh:
             live.look()
         catalog, policies = caller.project.store.catalog, live.policies
-        read = caller.access.vectors(features, **options)
+        asked, names = selections_of(catalog, features)
+        read = caller.access.vectors(asked, **options)
         read([], None)  # works out all that does not depend on the rows
         view = features if isinstance(features, str) and features in catalog.views else ""
         plan = Plan(read, live, caller.principal, catalog, policies, view, sample_at=time.monotonic())
-        names = 1 if isinstance(features, str) else len(features)
         if len(self._known) >= _MOST or self._names + names > _MOST_NAMES:
             self._known.clear()
             self._names = 0

@@ -287,7 +287,7 @@ def _items(features: Any) -> list[Any]:
     Raises:
         RequestError: nothing, or something that is neither a reference nor a list of them.
     """
-    if isinstance(features, str | FeatureSelection | FeatureGroup) or _is_pinned(features):
+    if isinstance(features, str | FeatureSelection | FeatureGroup) or is_pinned(features):
         return [features]
     if isinstance(features, Sequence) and not isinstance(features, bytes | bytearray) and len(features):
         return list(features)
@@ -336,8 +336,8 @@ def _add_computed(known: dict[str, Computed], item: Computed) -> None:
             )
 
 
-def _is_pinned(value: Any) -> bool:
-    """Whether a value is `("group", "1.0.0")`."""
+def is_pinned(value: Any) -> bool:
+    """Whether a value is `("group", "1.0.0")`, and no tuple of two references."""
     return isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str) and value[1][:1].isdigit()
 
 
@@ -351,6 +351,7 @@ __all__ = [
     "bind",
     "check_defaults",
     "check_view",
+    "is_pinned",
     "key_columns",
     "resolve",
 ]

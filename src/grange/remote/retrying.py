@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from grange.errors import StoreUnavailableError
+from grange.errors import GrangeError, StateLostError, StoreUnavailableError
 from grange.remote.failures import class_of, envelope_of, error_of, outage
 from grange.remote.messages import Exchange, Failure, Pause, Request, Response, Send
 
@@ -79,15 +79,17 @@ def _wait(request: Request, result: Response | Failure, tries: int, policy: Poli
     # a conflict that says when to come again: the same Idempotency-Key is being worked on
     passing = result.status in BUSY or (result.status == 409 and asked is not None)
     kept = result.headers.get(REPLAYED, "").lower() == "true"
-    if not passing or not request.repeatable or kept or (request.changes and _tells_of_outage(result)):
+    if not passing or not request.repeatable or kept or (request.changes and _tells(result, StoreUnavailableError)):
+        return None
+    if _tells(result, StateLostError):  # until somebody loads it again there is nothing to wait for
         return None
     return max(asked or 0.0, jitter)
 
 
-def _tells_of_outage(response: Response) -> bool:
-    """Whether it is Grange that says that a store is away, and not what stands before it."""
+def _tells(response: Response, kind: type[GrangeError]) -> bool:
+    """Whether it is Grange that says so, and not what stands before it."""
     said = envelope_of(response)
-    return said is not None and issubclass(class_of(said["code"], response.status), StoreUnavailableError)
+    return said is not None and issubclass(class_of(said["code"], response.status), kind)
 
 
 def retry_after(response: Response) -> float | None:

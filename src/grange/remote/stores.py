@@ -286,7 +286,9 @@ class AsyncFeatureStore:
         return f"AsyncFeatureStore({self.address.url!r})"
 
 
-_OF_SERVERS = ("config", "project", "security", "keep_fresh", "definitions_age", "origins", "log_served", "quarantined")
+_OF_SERVERS = (
+    "config", "project", "security", "keep_fresh", "definitions_age", "origins", "log_served", "quarantined", "reseal"
+)  # fmt: skip
 
 
 def _not_here(store: RemoteFeatureStore | AsyncFeatureStore, name: str) -> AttributeError:

@@ -7,7 +7,7 @@ import re
 from grange.errors import DefinitionError
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
-_VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
+_VERSION = re.compile(r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})", re.ASCII)
 
 SEQUENCE = "__sequence"
 """The stored column that orders rows of equal times: the row written last has the largest (PIT-3)."""

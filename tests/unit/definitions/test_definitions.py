@@ -425,3 +425,9 @@ class TestCatalog:
 
         with pytest.raises(DefinitionError, match="no join key 'usr_id'"):
             Catalog.of([spend(), view]).check()
+
+
+@pytest.mark.parametrize("prefix", ["__", "a\n"])
+def test_a_prefix_makes_names_that_columns_may_have(prefix: str) -> None:
+    with pytest.raises(DefinitionError, match="prefix"):
+        gr.select("spend", prefix=prefix)

@@ -14,6 +14,7 @@ from grange.definitions.references import FeatureSelection, as_selection
 from grange.definitions.serialize import fingerprint, to_data
 from grange.errors import ColumnTypeError, RequestError, UnsupportedError
 from grange.frames import Rows
+from grange.plan.bind import is_pinned
 from grange.remote.messages import Call
 from grange.types import DataType
 
@@ -26,7 +27,7 @@ ROW = "__row"
 
 
 def features_as_sent(session: Session, features: Any) -> Call[str | list[Any]]:
-    """What was asked for, as it is sent: a view's name, or a list of references.
+    """What was asked for, as it is sent: a view's name, or a list of references and of selections.
 
     Raises:
         RequestError: something that names no features.
@@ -37,10 +38,10 @@ def features_as_sent(session: Session, features: Any) -> Call[str | list[Any]]:
         return features.name
     if isinstance(features, str):
         return features
-    if isinstance(features, tuple) and len(features) == 2 and all(isinstance(item, str) for item in features):
-        items: list[Any] = [features] if "." in features[1] else list(features)
-    else:
-        items = list(features) if isinstance(features, list | tuple) else [features]
+    items = list(features) if isinstance(features, list | tuple) and not is_pinned(features) else [features]
+    for item in items:
+        if isinstance(item, FeatureView):
+            yield from _check_applied(session, item)
     return [_reference(as_selection(item)) for item in items]
 
 
@@ -129,10 +130,11 @@ def _key_types(catalog: Catalog, features: str | list[Any]) -> dict[str, DataTyp
 
 
 def selection_from(item: Any) -> FeatureSelection:
-    """Where a reference that is sent comes from, and what it is joined on."""
+    """What a reference that is sent takes, where from, and what it is joined on."""
     if isinstance(item, str):
         return as_selection(item)
-    return FeatureSelection(source=item["source"], on=tuple(sorted(item["on"].items())))
+    on = tuple(sorted(item["on"].items()))
+    return FeatureSelection(item["source"], tuple(item["features"]), item["version"], on)
 
 
 def requested_rows(rows: Any) -> list[Mapping[str, Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from grange.definitions.catalog import Catalog
+from grange.definitions.catalog import Catalog, Taken
 from grange.definitions.references import FeatureSelection
 from grange.errors import CorruptStoreError, GrangeError, LeakWarning
 from grange.frames import Rows
@@ -74,13 +74,24 @@ def _read(how: Mapping[str, Any], rows: list[Mapping[str, Any]]) -> Call[Any]:
     response: Response = yield Request(
         "POST",
         f"{API}/serving/online",
-        bodies.without_none(how),
+        bodies.without_none({**how, "features": _in_query(how["features"])}),
         bodies.as_arrow(Rows.of(rows, what="the requested rows").arrow),
         content_type=ARROW,
         accept=MSGPACK,
         patience=QUICK,
     )
     return bodies.from_msgpack(response)
+
+
+def _in_query(features: str | list[Any]) -> str | list[str]:
+    """Features as a query has them: objects as JSON."""
+    if isinstance(features, str):
+        return features
+    if len(features) == 1 and isinstance(features[0], str) and ":" not in features[0]:
+        # alone in a query it would be a view by its name, which is more than a list takes of it
+        named = selection_from(features[0])
+        features = [bodies.without_none({"source": named.source, "version": named.version})]
+    return [item if isinstance(item, str) else bodies.as_json(item).decode() for item in features]
 
 
 def _vectors(shape: Shape, found: Mapping[str, Any], rows: list[Mapping[str, Any]]) -> RemoteOnlineFeatures:
@@ -147,8 +158,16 @@ def _roles(catalog: Catalog, features: str | list[Any], names: list[str]) -> dic
         roles |= dict.fromkeys(catalog.requests(view).names, "request")
     else:
         selections = [selection_from(item) for item in ([features] if isinstance(features, str) else features)]
+        roles |= {name: "request" for selection in selections for name in _request_columns(catalog, selection)}
     roles |= {column: "key" for selection in selections for column in _key_columns(catalog, selection)}
     return {name: roles.get(name, "feature") for name in names}
+
+
+def _request_columns(catalog: Catalog, selection: FeatureSelection) -> tuple[str, ...]:
+    if selection.source in catalog.views:
+        return catalog.requests(catalog.views[selection.source]).names
+    known = [Taken(selection)] if selection.source in catalog.groups else []
+    return catalog.requests_of(known, asked_by="request").names
 
 
 def _key_columns(catalog: Catalog, selection: FeatureSelection) -> list[str]:

@@ -124,7 +124,7 @@ def historical_question(body: Mapping[str, Any], catalog: Catalog) -> Historical
     for place, row in enumerate(data):
         if not isinstance(row, list) or len(row) != len(columns):
             raise RequestError(f"row {place} of entity_df has not {len(columns)} values", found=f"{row!r:.100}")
-    found = wanted(catalog, body.get("feature_sets"), _names(body.get("features")))
+    found = wanted(catalog, _names(body.get("feature_sets")), _names(body.get("features")))
     types = key_types(found.groups)
     spine = [{name: as_key(value, types.get(name)) for name, value in zip(columns, row, strict=True)} for row in data]
     return HistoricalQuestion(list(found.references), spine, tuple(columns), found)
@@ -212,8 +212,22 @@ def asked_rows(catalog: Catalog, entities: Mapping[str, Sequence[Any]], groups: 
     return Asked(rows, ids)
 
 
-def _names(given: str | Sequence[str] | None) -> list[str] | None:
-    return [given] if isinstance(given, str) else None if given is None else list(given)
+def _names(given: object) -> list[str] | None:
+    """Names as they are given: one, a list, or none.
+
+    Raises:
+        RequestError: something else is among them.
+    """
+    if given is None or isinstance(given, str):
+        return None if given is None else [given]
+    names = [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
+    if not isinstance(given, list) or len(names) < len(given):
+        raise RequestError(
+            "features and feature_sets are lists of names here",
+            found=f"{given!r:.100}",
+            try_='"rows" instead of feature_sets, entities and entity_df takes features as objects, too',
+        )
+    return names
 
 
 def _having(offers: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
