@@ -44,7 +44,8 @@
     │   ├── TooLargeError                       more rows or bytes than a limit lets through
     │   └── OverloadedError                     too much at once; may be retried after a while
     ├── StoreUnavailableError (ConnectionError) an outage; never read as a missing feature (ONL-6)
-    │   └── StorageFullError                    no space left where rows are written
+    │   ├── StorageFullError                    no space left where rows are written
+    │   └── StateLostError                      an online store answers, without what was loaded into it
     ├── ConfigError (ValueError)                grange.toml or its environment overrides
     └── MissingDependencyError (ImportError)    an extra is not installed; carries the command
 
@@ -56,7 +57,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class GrangeError(Exception):
@@ -390,6 +391,41 @@ class StorageFullError(StoreUnavailableError):
     """There is no space left where rows are written; what was stored before is untouched."""
 
     code = "GRANGE-601"
+
+
+class StateLostError(StoreUnavailableError):
+    """The online store answers, and lacks what was loaded into it: it came back empty, or let go of a part.
+
+    An outage of these features alone, until they are loaded again: no damage, and never a missing feature (ONL-6).
+    `details["group"]` names the feature group, `details["retry_after"]` is seconds to wait: somebody has to load it.
+    """
+
+    code = "GRANGE-602"
+    RETRY_AFTER_S: ClassVar[float] = 5.0
+
+    @classmethod
+    def of(
+        cls, group: str, *, key_space: str, store: str, found: str, partly: bool = False, server: str | None = None
+    ) -> Self:
+        """The error of one feature group.
+
+        Args:
+            group: whose online state is lost.
+            key_space: of the group.
+            store: which store lost it, in words.
+            found: what is known of how.
+            partly: whether other entity keys of the group may be there.
+            server: where the store lies, if it is a server.
+        """
+        details: dict[str, Any] = {"group": group, "key_space": key_space, "partly": partly}
+        if server is not None:
+            details["server"] = server
+        return cls(
+            f"{'a part of ' if partly else ''}the online state of feature group {group!r} is gone from {store}",
+            found=found,
+            try_=f"grange materialize {group}",
+            details={**details, "retry_after": cls.RETRY_AFTER_S},
+        )
 
 
 class ConfigError(GrangeError, ValueError):

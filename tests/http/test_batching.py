@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from grange.errors import OverloadedError, StoreUnavailableError
+from grange.errors import OverloadedError, StateLostError, StoreUnavailableError
 from grange.http import batching
 from grange.http.batching import Batches
 from grange.http.hot import OnlineRequest, Work
@@ -111,6 +111,27 @@ def test_what_is_computed_for_long_is_answered_and_is_no_outage(project: Project
     assert long == ["computed"] * 12
     assert project.states == []
     assert project.guard.breaker.state == "closed"
+
+
+@pytest.mark.parametrize(("partly", "calls"), [(False, 1), (True, 3)])
+def test_a_lost_group_is_everybodys_unless_a_part_is_there(project: Project, partly: bool, calls: int) -> None:
+    """One read tells all who wait of a group that is gone; of one of which a part is there, each is asked by itself."""
+    asked: list[int] = []
+
+    def answering(_: Any, works: list[Any]) -> list[Any]:
+        asked.append(len(works))
+        if len(works) == 1 and partly and len(asked) == calls:
+            return ["read"]
+        raise StateLostError.of("spend", key_space="user", store="the store", found="nothing", partly=partly)
+
+    async def both() -> list[Any]:
+        (plan,) = plans(1)
+        return await asyncio.gather(*(project.ask(answering, plan) for _ in range(2)), return_exceptions=True)
+
+    answers = asyncio.run(both())
+    assert asked == [2, 1, 1][:calls]
+    assert isinstance(answers[0], StateLostError)
+    assert answers[1] == "read" if partly else isinstance(answers[1], StateLostError)
 
 
 def test_a_store_that_hangs_is_given_up_by_each_views_policy(project: Project) -> None:

@@ -120,6 +120,19 @@ class TestHealth:
         assert parts["offline"] == {"status": "not ready", "reason": "the disk is gone"}
         assert parts["registry"] == {"status": "ready"}
 
+    def test_what_the_online_store_lost_is_told_and_takes_no_server_away(
+        self, client: Client, store: gr.FeatureStore
+    ) -> None:
+        """No other server has it either: this one answers what it can, and says what is to be loaded."""
+        group = store.catalog.group("spend")
+        store._parts.online.drop(group.key_space, group.name)
+        answer = client.get("/health/ready")
+        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+        project = answer.json()["projects"]["shop"]
+        assert project["status"] == project["parts"]["online"]["status"] == "degraded"
+        assert project["parts"]["online"]["reason"].endswith("grange materialize spend")
+        assert project["parts"]["offline"] == {"status": "ready"}
+
     def test_probes_cost_nothing(self, client: Client, store: gr.FeatureStore) -> None:
         """However many come, each part is asked once a second."""
         asked = 0

@@ -18,6 +18,7 @@ from grange.errors import (
     KeyTypeError,
     NameCollisionError,
     RequestError,
+    StateLostError,
     UnknownVersionError,
     UnsupportedError,
 )
@@ -204,7 +205,7 @@ class TestWhatIsServed:
             assert serve(store, ["spend:amount"])[0]["user_id"] == "u1"
         with (
             gr.FeatureStore(project, online="memory") as store,
-            pytest.raises(UnsupportedError, match="nothing of it was loaded"),
+            pytest.raises(StateLostError, match="grange materialize spend"),
         ):
             serve(store, ["spend:amount"])
 

@@ -14,7 +14,7 @@ import pytest
 from tests.servers import valkey
 from tests.servers.proxy import Proxy, proxy
 
-from grange.errors import CorruptStoreError, StoreUnavailableError
+from grange.errors import StateLostError, StoreUnavailableError
 from grange.ports.online import OnlineBatch, OnlineStore
 from grange.ports.plugins import create
 
@@ -177,15 +177,15 @@ def test_a_server_that_comes_back_empty() -> None:
         server.kill()
         server.start()
         for store in (one, other):
-            with pytest.raises(CorruptStoreError, match="gone from the server"):
+            with pytest.raises(StateLostError, match="is gone from"):
                 store.read("user", [b"k"], ["a"])
-            with pytest.raises(CorruptStoreError, match="gone from the server"):
+            with pytest.raises(StateLostError, match="is gone from"):
                 store.write("user", "a", ["x"], OnlineBatch([b"k"], [1], None, [("alone",)]))
         one.load("user", "b", ["y"], [OnlineBatch([b"k"], [1], None, [("of another group",)])])
         other.write("user", "b", ["x"], OnlineBatch([b"l"], [1], None, [("as before",)]))
         ((row,),) = opened_once(server.port, [b"l"], "b")
         assert row == (("x",), "as before")
-        with pytest.raises(CorruptStoreError, match="gone from the server"):
+        with pytest.raises(StateLostError, match="is gone from"):
             other.read("user", [b"k"], ["a"])
         assert other.load("user", "a", ["x"], [OnlineBatch([b"k"], [1], None, [("new",)])]) == 1
         fresh = opened(server.port)

@@ -160,25 +160,66 @@ def test_degraded_answers_say_so(served: Served, redis: valkey.Server) -> None:
 
 
 def test_a_redis_that_is_killed_and_started_again_under_load(served: Served, redis: valkey.Server) -> None:
-    """It keeps nothing on disk, so what it had is gone, which is told: a group is whole again when it is pushed to."""
-    asking = Load(served, STRICT)
+    """It keeps nothing on disk, so what it had is gone: an outage of what was loaded, never an answer that there is
+    nobody. It opens no breaker, and ends when the groups are loaded or pushed to, without a restart."""
+    strict, with_policy = Load(served, STRICT, 4), Load(served, CAREFUL, 4)
     time.sleep(1)
     redis.kill()
     time.sleep(1.5)
     redis.start()
     time.sleep(2.5)
-    seen = asking.stop()
-    print(dict(seen))
-    assert seen["right"] > 0
-    assert seen["refused 503"] > 0
-    # an empty Redis has no rows: that is damage (500), and never an answer that there is nobody
-    assert set(seen) == {"right", "refused 503", "other 500"}
-    assert asking.longest < TIMEOUT_S + 3
+    refused, metrics = served.ask(URL, STRICT), served.ask("/metrics").text
+    probe = served.ask("/health/ready")
+    seen = [strict.stop(), with_policy.stop()]
+    print(f"strict {dict(seen[0])}, with a policy {dict(seen[1])}")
+    assert set(seen[0]) == {"right", "refused 503"}
+    assert set(seen[1]) == {"right", "degraded"}
+    assert max(strict.longest, with_policy.longest) < TIMEOUT_S + 3
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (503, "GRANGE-602")
+    assert error["details"]["try"] == "grange materialize spend"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert 'grange_breaker_open{project="shop"} 0.0' in metrics
+    assert 'grange_online_store_lost_total{group="spend",project="shop"}' in metrics
+    assert (probe.status_code, probe.json()["status"]) == (200, "degraded")
+    online = probe.json()["projects"]["shop"]["parts"]["online"]
+    assert online["status"] == "degraded"
+    assert "spend" in online["reason"] and "grange materialize" in online["reason"]
     again = [{"user_id": "u1", "at": "2026-03-12T00:00:00Z", "page": "back", "n": 4}]
     with gr.FeatureStore(served.log.parent) as store:
         store.push("click_events", again)
-    answer = served.ask(URL, {**STRICT, "features": ["clicks"]})
-    assert answer.json()["features"] == [{"user_id": "u1", "page": "back", "n": 4}]
+        answer = served.ask(URL, {**STRICT, "features": ["clicks"]})
+        assert answer.json()["features"] == [{"user_id": "u1", "page": "back", "n": 4}]
+        assert served.ask(URL, STRICT).status_code == 503
+        store.materialize(["spend", "shops"])
+    assert served.ask(URL, STRICT).json()["features"] == EXPECTED
+    assert served.ask(URL, CAREFUL).json()["metadata"]["degraded"] is False
+    wait_until(lambda: served.ask("/health/ready").json()["status"] == "ready", "nothing is lost any more")
+
+
+def test_a_server_that_starts_over_an_empty_redis(served: Served, redis: valkey.Server) -> None:
+    """It never met what was lost, and says what the other one says; both have it again once it is loaded."""
+    assert served.ask(URL, STRICT).json()["features"] == EXPECTED
+    redis.client.flushall()
+    other = Served(served.log.parent)
+    try:
+        for server in (served, other):
+            answer = server.ask(URL, STRICT)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "GRANGE-602")
+            assert server.ask(URL, CAREFUL).json()["metadata"]["degraded"] is True
+        assert 'grange_online_store_lost_total{group="spend",project="shop"}' in other.ask("/metrics").text
+        with gr.FeatureStore(served.log.parent) as store:
+            store.materialize(["spend", "shops"])
+        for server in (served, other):
+            wait_until(lambda server=server: server.ask(URL, STRICT).status_code == 200, "it is read")  # type: ignore[misc]
+            assert server.ask(URL, STRICT).json()["features"] == EXPECTED
+
+            def is_whole(server: Served = server) -> bool:
+                return server.ask(URL, CAREFUL).json()["metadata"]["degraded"] is False
+
+            wait_until(is_whole, "each request is looked at anew by itself")
+    finally:
+        other.stop()
 
 
 def test_the_probe_says_which_part_is_away(served: Served, redis: valkey.Server) -> None:

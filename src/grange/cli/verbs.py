@@ -309,6 +309,8 @@ def _verify_online(session: Session, group: str | None, sample: int | None) -> N
 
 
 def _parity_text(found: OnlineParity) -> str:
+    if found.lost:
+        return "lost: rows were loaded, and all or some are gone"
     parts = [f"{plural(found.different, 'key')} differ"] if found.different else []
     parts += [f"{plural(found.unknown, 'key')} not in history"] if found.unknown else []
     return ", ".join(parts) or "equal"

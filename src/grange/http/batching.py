@@ -231,12 +231,12 @@ def _taken(queue: _Queue) -> list[tuple[Work, asyncio.Future[Reply]]]:
 
 def _each(answering: Answering, plan: Plan, works: list[Work]) -> list[Reply | BaseException]:
     """Per request its answer or its error. When one of several is wrong, each is read by itself: nobody's mistake is
-    another's error. An outage is everybody's."""
+    another's error. An outage is everybody's; of a group that is lost in part, others may ask for what is there."""
     try:
         return list(answering(plan, works))
-    except StoreUnavailableError as error:
-        return [error] * len(works)
     except GrangeError as error:
+        if isinstance(error, StoreUnavailableError) and not error.details.get("partly"):
+            return [error] * len(works)
         if len(works) == 1:
             return [error]
         return [result for work in works for result in _each(answering, plan, [work])]

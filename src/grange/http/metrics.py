@@ -112,6 +112,12 @@ class Metrics:
         self._outages = Counter(
             "grange_online_store_outages", "Calls of the online store that failed", ("project",), registry=registry
         )
+        self._lost = Counter(
+            "grange_online_store_lost",
+            "Calls that asked for a feature group which the online store lost",
+            ("project", "group"),
+            registry=registry,
+        )
         self._cache = Counter(
             "grange_cache_keys", "Entity keys that were looked for in memory", ("project", "found"), registry=registry
         )
@@ -234,6 +240,7 @@ class StoreWatcher:
             call: metrics._store.labels(project, call) for call in ("read", "read_cells", "layout", "info")
         }
         self._outages = metrics._outages.labels(project)
+        self._lost, self._project = metrics._lost, project
         self._hits, self._misses = metrics._cache.labels(project, "yes"), metrics._cache.labels(project, "no")
         self._state = metrics._breaker.labels(project)
 
@@ -244,6 +251,10 @@ class StoreWatcher:
     def outage(self) -> None:
         """A call that failed, or was not answered in time."""
         self._outages.inc()
+
+    def lost(self, group: str) -> None:
+        """A call that asked for a feature group which the store lost."""
+        self._lost.labels(self._project, group).inc()
 
     def cached(self, hits: int, misses: int) -> None:
         """Entity keys that were looked for in memory."""

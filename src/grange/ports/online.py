@@ -96,7 +96,7 @@ class OnlineStore(Protocol):
         One round trip however many groups. An unknown key space or group has no rows.
 
         Raises:
-            StoreUnavailableError: the store cannot be reached (ONL-6).
+            StoreUnavailableError: the store cannot be reached; or knows that it lost a group (StateLostError, ONL-6).
             CorruptStoreError: what is stored cannot be read.
         """
         ...

@@ -6,7 +6,8 @@ itself:
 - A memory (off by default). A row that was read less than `max_age` ago is given again, so an answer is at most that
   much older than the store's. What this process writes is forgotten at once. Window state is not remembered.
 - A breaker. After `failures` outages in a row the store is left alone for `pause`; then one read tries it, and either
-  all go on or the pause begins again. Only outages count (StoreUnavailableError): a damaged row is no reason to stop.
+  all go on or the pause begins again. Only outages count (StoreUnavailableError): a damaged row is no reason to stop,
+  nor is a group that the store lost (StateLostError): it answers, and has the others.
 - One read for equal keys: a key that is asked for twice in a read is read once.
 
 Time is an argument (TIME-3): the clock is handed in.
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeVar
 
-from grange.errors import StorageFullError, StoreUnavailableError
+from grange.errors import StateLostError, StorageFullError, StoreUnavailableError
 from grange.ports.online import Cells, GroupInfo, OnlineBatch, OnlineStore, StoredRow, WritableCells
 
 T = TypeVar("T")
@@ -39,6 +40,9 @@ class Watcher(Protocol):
     def outage(self) -> None:
         """A call of the store that failed, or was not answered in time."""
 
+    def lost(self, group: str) -> None:
+        """A call that asked for a feature group which the store lost; empty where it cannot say which."""
+
     def cached(self, hits: int, misses: int) -> None:
         """Entity keys that were looked for in memory."""
 
@@ -51,6 +55,7 @@ class _Nobody:
 
     def store_call(self, call: str, seconds: float) -> None: ...
     def outage(self) -> None: ...
+    def lost(self, group: str) -> None: ...
     def cached(self, hits: int, misses: int) -> None: ...
     def breaker(self, state: State) -> None: ...
 
@@ -415,6 +420,10 @@ class GuardedOnlineStore:
         self._watcher.outage()
         self.breaker.failed()
 
+    def is_lost(self, error: StateLostError) -> None:
+        """A group turned out to be lost, though the store itself knows of none."""
+        self._watcher.lost(error.details.get("group", ""))
+
     def _guarded(self, call: str, work: Callable[[], T]) -> T:
         if _HERE.left_alone:
             raise StoreUnavailableError("the online store did not answer in time")
@@ -426,6 +435,10 @@ class GuardedOnlineStore:
             result = work()
         except StorageFullError:
             self.breaker.gave_up()
+            raise
+        except StateLostError as error:
+            self.breaker.succeeded()  # it answered
+            self.is_lost(error)
             raise
         except StoreUnavailableError:
             self._watcher.outage()

@@ -41,7 +41,8 @@ from grange.verbs.derive import Pins, mark_checked, stale_parents, with_children
 from grange.verbs.derived_rows import Span, derived_rows
 from grange.verbs.parts import SOURCE, Parts
 from grange.verbs.progress import Progress, Report
-from grange.verbs.runs import REACHED
+from grange.verbs.runs import REACHED, STATE
+from grange.verbs.states import OnlineState
 from grange.verbs.windows import feature_rows, load_windows
 
 
@@ -373,16 +374,25 @@ def _materialize(
     result = Materialized(group.name, meta.version, meta.row_count, new, online_rows, dropped, warnings, seconds)
     ended = now + dt.timedelta(seconds=seconds)
     run = Run(
-        group.name, meta.version, "materialize", now, ended, meta.row_count, _details(parts, result) | _made_of(raw)
+        group.name,
+        meta.version,
+        "materialize",
+        now,
+        ended,
+        meta.row_count,
+        _details(parts, group, result) | _made_of(raw),
     )
     return replace(result, warnings=(*result.warnings, *parts.record(run)))
 
 
-def _details(parts: Parts, result: Materialized) -> dict[str, Any]:
+def _details(parts: Parts, group: FeatureGroup, result: Materialized) -> dict[str, Any]:
     """What is remembered of a run; the caller holds the group's lock."""
     if result.online_rows is None:
         return result.to_dict()
-    return result.to_dict() | {REACHED: parts.offline.next_pushed(result.group)}
+    return result.to_dict() | {
+        REACHED: parts.offline.next_pushed(group.name),
+        STATE: OnlineState.of(group, parts.online_name).label,
+    }
 
 
 def _computed(parts: Parts, group: FeatureGroup, request: MaterializeRequest, now: dt.datetime) -> tuple[Raw, Rows]:

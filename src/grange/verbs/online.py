@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
@@ -14,6 +15,7 @@ from grange.definitions.references import as_selection
 from grange.errors import (
     GrangeError,
     RequestError,
+    StateLostError,
     StoreUnavailableError,
     UnknownVersionError,
     UnsupportedError,
@@ -24,12 +26,15 @@ from grange.plan.nodes import ReadPlan
 from grange.plan.read import plan_read
 from grange.ports.offline import PUSHED_FROM
 from grange.ports.registry import Run
+from grange.serving.doubted import Doubt, DoubtedStore
+from grange.serving.guarding import GuardedOnlineStore
 from grange.serving.reader import OnlineReader
 from grange.types import Schema
 from grange.verbs.computing import with_functions
 from grange.verbs.history import current_layout, layout_of
 from grange.verbs.parts import Parts
-from grange.verbs.runs import last_load, reached_online, was_due
+from grange.verbs.runs import last_load, loaded_rows, reached_online
+from grange.verbs.states import OnlineState, held
 from grange.verbs.training.preparing import Preparation, preparation
 from grange.verbs.windows import is_behind
 
@@ -38,6 +43,12 @@ if TYPE_CHECKING:
 
 Pins = tuple[tuple[str, str], ...]
 """(group, version) of the versions that a request pins."""
+DOUBT_SECONDS: Final = 0.25
+"""How long a reader that may not read all of its groups is used before it is made anew, at least."""
+LONGEST_DOUBT_SECONDS: Final = 5.0
+"""How long it is at most, while nobody can say what was loaded, or that takes long to say."""
+_LOOKING_SHARE: Final = 0.1
+"""Of the time, what making such readers anew may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +63,41 @@ class _Asked:
     """None before it is made."""
 
 
-class Readers:
-    """Online readers by what was asked, for one state of the definitions."""
+@dataclass(frozen=True, slots=True)
+class _Doubted:
+    """A reader that may not read all of its groups."""
 
-    __slots__ = ("_asked", "_by_request", "_parts", "_pinned", "catalog")
+    reader: OnlineReader | PreparedReader
+    until: float
+    """When it is made anew, by the clock."""
+    pause: float
+    """Seconds for which it is used."""
+
+
+class Readers:
+    """Online readers by what was asked, for one state of the definitions.
+
+    Args:
+        parts: the opened backends.
+        catalog: the definitions.
+        clock: seconds that never go back.
+    """
+
+    __slots__ = ("_asked", "_by_request", "_clock", "_doubted", "_parts", "_pinned", "catalog")
 
     LIMIT = 256
     """How many different requests are kept; a service asks for a handful."""
 
-    def __init__(self, parts: Parts, catalog: Catalog) -> None:
+    def __init__(self, parts: Parts, catalog: Catalog, clock: Callable[[], float] = time.monotonic) -> None:
         self.catalog = catalog
         """The definitions that the readers were made for."""
         self._parts = parts
         self._by_request: dict[Any, OnlineReader | PreparedReader] = {}
         self._pinned: dict[Any, tuple[OnlineReader | PreparedReader, Pins]] = {}
         """Readers of pinned versions: whether those are served can change between two requests."""
+        self._clock = clock
+        self._doubted: dict[Any, _Doubted] = {}
+        """Readers that may not read all of their groups."""
         self._asked: dict[Any, _Asked] = {}
         """What each reader was made for."""
 
@@ -96,6 +127,9 @@ class Readers:
         if known is not None:
             check_pins(self._parts, known[1])
             return known[0]
+        doubted = self._doubted.get(key)
+        if doubted is not None and self._clock() < doubted.until:
+            return doubted.reader
         asked = list(features) if type(features) is list else features  # the caller may go on with its list
         return self._made(key, _Asked(asked, full_feature_names, training_dataset, transform))
 
@@ -109,7 +143,7 @@ class Readers:
 
         Nor has one whose reader cannot be made because a store cannot be reached: one is made when it is asked again.
         """
-        made = Readers(self._parts, catalog)
+        made = Readers(self._parts, catalog, self._clock)
         for key, asked in list(self._asked.items()):
             with suppress(GrangeError):
                 if not (keep and self._keeps(key, asked, made)):
@@ -124,12 +158,14 @@ class Readers:
         reader = self._by_request.get(key) if pinned is None else pinned[0]
         if plan != asked.plan or not same_view or reader is None:
             return False
-        with suppress(StoreUnavailableError):  # it is as right as it was
-            self._check(into.catalog, asked.features, plan)
+        with suppress(StoreUnavailableError):  # it is as right as it was; so where the online store could not be asked
+            if into._check(into.catalog, asked.features, plan).lost:
+                return False
         into._add(key, asked, reader, () if pinned is None else pinned[1])
         return True
 
     def _made(self, key: Any, asked: _Asked) -> OnlineReader | PreparedReader:
+        began = self._clock()
         features, full_feature_names = asked.features, asked.full_feature_names
         prepares = preparation(
             self._parts,
@@ -142,28 +178,52 @@ class Readers:
             raise RequestError("features that are prepared for a model have the names that they were trained with")
         request = resolve(self.catalog, features)
         plan = _plan(self._parts, self.catalog, request, full_feature_names=full_feature_names)
-        self._check(self.catalog, features, plan)
+        doubt = self._check(self.catalog, features, plan)
+        store = doubted_store(self._parts, doubt) if doubt else self._parts.online
         runnable = replace(plan, computed=with_functions(self._parts, plan.computed))
-        reader: OnlineReader | PreparedReader = OnlineReader(runnable, self._parts.online)
+        reader: OnlineReader | PreparedReader = OnlineReader(runnable, store)
         if prepares is not None:
-            reader = prepared_reader(OnlineReader(runnable, self._parts.online), prepares)
-        self._add(key, replace(asked, plan=plan), reader, _pins(request))
+            reader = prepared_reader(OnlineReader(runnable, store), prepares)
+        if doubt:
+            self._doubt(key, replace(asked, plan=plan), reader, began, is_known=not doubt.unknown)
+        else:
+            self._add(key, replace(asked, plan=plan), reader, _pins(request))
         return reader
 
-    def _check(self, catalog: Catalog, features: Any, plan: ReadPlan) -> None:
-        """Refuse groups that have history of which nothing is online."""
+    def _check(self, catalog: Catalog, features: Any, plan: ReadPlan) -> Doubt:
+        """Refuse groups that have history of which nothing was loaded online. Returns why some may not be read."""
         latest = {item.source for item in resolve(catalog, features).selections if item.version is None}
-        _check_loaded(self._parts, [catalog.group(group.group) for group in plan.groups], latest)
+        groups = [catalog.group(group.group) for group in plan.groups]
+        return _check_loaded(self._parts, groups, latest)
 
     def _add(self, key: Any, asked: _Asked, reader: OnlineReader | PreparedReader, pins: Pins) -> None:
-        if len(self._asked) >= self.LIMIT:
-            for kept in (self._by_request, self._pinned, self._asked):
-                kept.clear()
-        self._asked[key] = asked
+        self._note(key, asked)
         if pins:
             self._pinned[key] = reader, pins
         else:
             self._by_request[key] = reader
+
+    def _doubt(
+        self, key: Any, asked: _Asked, reader: OnlineReader | PreparedReader, began: float, *, is_known: bool
+    ) -> None:
+        """Keep a reader that may not read all of its groups for a while, longer each time that nobody could say why.
+
+        Args:
+            began: when it was begun to be made, by the clock.
+            is_known: whether it is known what was loaded.
+        """
+        before, now = self._note(key, asked), self._clock()
+        pause = DOUBT_SECONDS if is_known or before is None else 2 * before.pause
+        pause = min(max(pause, (now - began) / _LOOKING_SHARE), LONGEST_DOUBT_SECONDS)
+        self._doubted[key] = _Doubted(reader, now + pause, pause)
+
+    def _note(self, key: Any, asked: _Asked) -> _Doubted | None:
+        """Take note of a request whose reader was made. Returns the doubted one in whose place it comes, if any."""
+        if len(self._asked) >= self.LIMIT:
+            for kept in (self._by_request, self._pinned, self._doubted, self._asked):
+                kept.clear()
+        self._asked[key] = asked
+        return self._doubted.pop(key, None)
 
 
 def prepared_reader(reader: OnlineReader, prepares: Preparation) -> PreparedReader:
@@ -242,40 +302,119 @@ def _check_served(group: FeatureGroup, asked_by: str) -> None:
         )
 
 
-def _check_loaded(parts: Parts, groups: Sequence[FeatureGroup], latest: Collection[str]) -> None:
+def doubted_store(parts: Parts, doubt: Doubt) -> DoubtedStore:
+    """The online store, as far as it may be read."""
+    store = parts.online
+
+    def tell(error: StateLostError) -> None:
+        if isinstance(store, GuardedOnlineStore):
+            store.is_lost(error)
+
+    return DoubtedStore(store, doubt, name=parts.online_name, on_lost=tell)
+
+
+def lost_groups(parts: Parts, groups: Iterable[FeatureGroup]) -> tuple[FeatureGroup, ...]:
+    """The groups whose online state is lost, all or a part: the runs say that rows were loaded, and the store does not
+    have them.
+
+    Raises:
+        StoreUnavailableError: the store or the registry cannot be reached.
+    """
+    there = held(parts.online.info(), parts.online_name)
+    missing = [group for group in groups if group.online and OnlineState.of(group, parts.online_name) not in there]
+    lost = [group for group in missing if loaded_rows(parts.registry, OnlineState.of(group, parts.online_name))]
+    there = held(parts.online.info(), parts.online_name) if lost else there  # what was loaded meanwhile is no loss
+    return tuple(group for group in lost if OnlineState.of(group, parts.online_name) not in there)
+
+
+def _check_loaded(parts: Parts, groups: Sequence[FeatureGroup], latest: Collection[str]) -> Doubt:
     """Refuse groups that have history of which nothing was loaded online. A group that nobody pushed to yet, or whose
     load had no rows, has none online either, and rightly so.
 
+    Returns which groups may not be read, as their rows are lost, or nobody can say whether they are: that is told by
+    the read, as the view's policy has it (ONL-6).
+
     Raises:
         UnsupportedError: names the group.
+        StoreUnavailableError: history cannot be reached.
     """
     try:
-        held = {(info.key_space, info.group) for info in parts.online.info()}
-    except StoreUnavailableError:
-        return  # an outage is told by the read, as the view's policy has it (ONL-6)
+        there = held(parts.online.info(), parts.online_name)
+    except StoreUnavailableError as error:
+        return Doubt(outage=error)
+    lost: set[tuple[str, str]] = set()
+    unknown: dict[tuple[str, str], StoreUnavailableError] = {}
     for group in groups:
-        if (group.key_space, group.name) in held:
-            # a pinned version is read with its own columns
-            if group.name in latest and parts.offline.versions(group.name):
-                _check_types(group, current_layout(group, parts.offline.meta(group.name)).features)
-            if group.aggregations and is_behind(parts, group):
-                raise UnsupportedError(
-                    f"feature group {group.name!r} was pushed to, and its online state lacks a part of that",
-                    found="pushes while it was not served online, or one that was cut off",
-                    try_=f"grange materialize {group.name}",
-                )
-            continue
-        if _has_more(parts, group):
-            raise UnsupportedError(
-                f"feature group {group.name!r} has history, and nothing of it was loaded into the online store",
-                found=f"{_history_of(parts, group.name)}; no rows in {parts.online_name!r}, or none any more",
-                try_=f"grange materialize {group.name}",
-            )
+        is_held = OnlineState.of(group, parts.online_name) in there
+        # a pinned version is read with its own columns
+        if is_held and group.name in latest and parts.offline.versions(group.name):
+            _check_types(group, current_layout(group, parts.offline.meta(group.name)).features)
+        try:
+            if is_held:
+                _check_whole(parts, group)
+            elif _is_lost(parts, group):
+                lost.add((group.key_space, group.name))
+        except StoreUnavailableError as error:
+            unknown[group.key_space, group.name] = error
+    return Doubt(unknown=unknown, lost=lost)
+
+
+def _check_whole(parts: Parts, group: FeatureGroup) -> None:
+    """Refuse a group whose state lacks a part of what was pushed. That it is lost its reads tell.
+
+    Raises:
+        UnsupportedError: names the group.
+        StoreUnavailableError: a store cannot be reached.
+    """
+    with suppress(StateLostError):
+        if group.aggregations and is_behind(parts, group):
+            raise _lacks_pushes(group)
+
+
+def _is_lost(parts: Parts, group: FeatureGroup) -> bool:
+    """Whether rows were loaded of a group that has none online, and the store does not know that itself.
+
+    Raises:
+        UnsupportedError: none were, and it has history.
+        StoreUnavailableError: a store or the registry cannot be reached.
+    """
+    if not parts.offline.versions(group.name) and parts.offline.next_pushed(group.name) == PUSHED_FROM:
+        return False
+    if loaded_rows(parts.registry, OnlineState.of(group, parts.online_name)):
+        return not _tells_loss(parts, group)
+    if _has_more(parts, group):
+        raise UnsupportedError(
+            f"feature group {group.name!r} has history, and nothing of it was loaded into the online store",
+            found=f"{_history_of(parts, group.name)}; no rows in {parts.online_name!r}",
+            try_=f"grange materialize {group.name}",
+        )
+    return False
+
+
+def _lacks_pushes(group: FeatureGroup) -> UnsupportedError:
+    return UnsupportedError(
+        f"feature group {group.name!r} was pushed to, and its online state lacks a part of that",
+        found="pushes while it was not served online, or one that was cut off",
+        try_=f"grange materialize {group.name}",
+    )
+
+
+def _tells_loss(parts: Parts, group: FeatureGroup) -> bool:
+    """Whether the store knows itself what it lost of a group, so that its reads say so, and no more when it is back; or
+    has it by now."""
+    try:
+        if group.aggregations:
+            from grange.serving.windows import describe
+
+            return parts.online.read_cells(group.key_space, group.name, describe) is not None
+        return bool(parts.online.rows(group.key_space, group.name, limit=1))
+    except StateLostError:
+        return True
 
 
 def _has_more(parts: Parts, group: FeatureGroup) -> bool:
-    """Whether a group that has nothing online should have something: a version that was not loaded, or was with rows;
-    pushed rows that were written online, or of which that is not known. A push may be of rows that are not due."""
+    """Whether a group of which no rows were loaded should have some online: a version that was not loaded; pushed rows
+    of which it is not known that they were written. A push may be of rows that are not due."""
     number = parts.offline.next_pushed(group.name)
     if parts.offline.versions(group.name):
         meta, run = parts.offline.meta(group.name), _last_load(parts, group.name)
@@ -285,8 +424,7 @@ def _has_more(parts: Parts, group: FeatureGroup) -> bool:
             return False
     elif number == PUSHED_FROM:
         return False
-    reached = reached_online(parts.registry, group.name)
-    return bool(group.aggregations) or number not in reached or was_due(parts.registry, group.name)
+    return bool(group.aggregations) or number not in reached_online(parts.registry, group.name)
 
 
 def _history_of(parts: Parts, group: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
+from grange.errors import StateLostError
 from grange.frames import Rows
 from grange.quality.leaks import LeakPolicy
 from grange.serving.keys import encode_columns
@@ -63,11 +64,14 @@ class OnlineParity:
     """How many entity keys are served that history does not have. Not told of groups with aggregations, whose state is
     no rows: there a key that history lacks is only found by who asks for it."""
     examples: tuple[Difference, ...]
+    lost: bool = False
+    """Whether the online store lost what was loaded of the group, all or a part; then nothing was compared."""
 
     @property
     def holds(self) -> bool:
-        """Whether everything that was compared is equal, and nothing is served that history does not have."""
-        return not self.different and not self.unknown
+        """Whether everything that was compared is equal, nothing is served that history does not have, and nothing was
+        lost."""
+        return not self.different and not self.unknown and not self.lost
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -94,13 +98,21 @@ def online_parity(
     groups = [catalog.group(name)] if name is not None else [group for group in catalog.groups.values() if group.online]
     for group in groups:
         if parts.offline.versions(group.name) or parts.offline.next_pushed(group.name):
-            yield _compared(parts, catalog, group, sample, clock)
+            keys = _keys(parts, catalog, group)
+            try:
+                yield _compared(parts, catalog, group, keys, sample, clock)
+            except StateLostError:
+                yield OnlineParity(group.name, len(keys), 0, 0, 0, 0, (), lost=True)
 
 
 def _compared(
-    parts: Parts, catalog: Catalog, group: FeatureGroup, sample: int | None, clock: Callable[[], int]
+    parts: Parts,
+    catalog: Catalog,
+    group: FeatureGroup,
+    keys: pl.DataFrame,
+    sample: int | None,
+    clock: Callable[[], int],
 ) -> OnlineParity:
-    keys = _keys(parts, catalog, group)
     chosen = keys if sample is None or sample >= len(keys) else keys.sample(sample, seed=0)
     references = [f"{group.name}:{feature}" for feature in group.features().names]
     different, examples = 0, list[Difference]()

@@ -17,6 +17,7 @@ from grange.errors import (
     GrangeError,
     RequestError,
     SchemaError,
+    StateLostError,
     TamperedError,
     UnknownFeatureGroupError,
     UnknownVersionError,
@@ -35,7 +36,8 @@ from grange.types.time import to_micros
 from grange.verbs.materialize import check, draft_of, warnings_of
 from grange.verbs.parts import SOURCE, Parts
 from grange.verbs.poison import Screened, readable, screen
-from grange.verbs.runs import DUE, REACHED, reached_online
+from grange.verbs.runs import DUE, REACHED, STATE, reached_online
+from grange.verbs.states import OnlineState
 from grange.verbs.versions import serve_latest
 from grange.verbs.windows import write_windows
 
@@ -266,7 +268,7 @@ class _Written:
     """Rows that were news; None where the group is not served."""
     late: int = 0
     """Rows that are dated later."""
-    details: dict[str, int] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
     """What the run remembers."""
 
 
@@ -294,23 +296,29 @@ def _write_online(parts: Parts, item: _Prepared, first: int, now: dt.datetime) -
     if not group.online:
         return _Written(None)
     if group.aggregations:
-        return _Written(write_windows(parts, group, rows, first, now=now))
+        taken = write_windows(parts, group, rows, first, now=now)
+        return _Written(
+            taken, details={DUE: taken, STATE: OnlineState.of(group, parts.online_name).label} if len(rows) else {}
+        )
     if not len(rows):
         return _Written(0)
     due = parts.engine().run(
         Between(Input(SOURCE), group.event_time, None, to_micros(now + CLOCK_TOLERANCE) + 1), {SOURCE: rows}
     )
-    taken = _write_latest(parts, item, due, first)
-    if taken is None:
-        serve_latest(parts, group, now=now)
-        taken = len(due)
-    return _Written(taken, len(rows) - len(due), {REACHED: first + len(rows), DUE: len(due)})
+    reached = {REACHED: first + len(rows), STATE: OnlineState.of(group, parts.online_name).label}
+    merged = _write_latest(parts, item, due, first)
+    if merged is not None:
+        return _Written(merged, len(rows) - len(due), {**reached, DUE: merged})
+    served = serve_latest(parts, group, now=now)
+    if served is None:
+        return _Written(None)
+    return _Written(len(due), len(rows) - len(due), {**reached, DUE: served.online_rows})
 
 
 def _write_latest(parts: Parts, item: _Prepared, due: Rows, first: int) -> int | None:
     """Merge due rows into what is online; returns how many were news. None where they are not all that it lacks: an
-    earlier push was cut off, nothing was loaded, or the store lost it. Beside such a state they would make it look
-    whole (ONL-6)."""
+    earlier push was cut off, nothing was loaded, or the store lost it or cannot read it. Beside such a state they would
+    make it look whole (ONL-6)."""
     group, columns = item.group, item.group.features()
     has_older = first != PUSHED_FROM or bool(parts.offline.versions(group.name))
     try:
@@ -326,5 +334,5 @@ def _write_latest(parts: Parts, item: _Prepared, due: Rows, first: int) -> int |
         return parts.online.write(group.key_space, group.name, layout_of(columns), batch)
     except TamperedError:  # is told, and not painted over
         raise
-    except CorruptStoreError:
+    except (StateLostError, CorruptStoreError):
         return None

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from grange.ports.registry import Definitions, Revision, Run
+from grange.verbs.states import OnlineState
 
 _NEVER: Final = dt.datetime.min.replace(tzinfo=dt.UTC)
+_NEWEST: Final = 10
 _FEW: Final = 100
 _ALL: Final = (1 << 31) - 1
 
@@ -42,7 +44,9 @@ def last_load(registry: Definitions, group: str) -> Run | None:
 REACHED: Final = "next_pushed"
 """In a run's details: the sequence number that the next pushed row gets; all due rows before it are online."""
 DUE: Final = "due_rows"
-"""In the details of a push: how many of its rows were due, and so written online."""
+"""In the details of a push: how many of its rows were written online, because they were due and news."""
+STATE: Final = "online_state"
+"""In a run's details: which of the group's states it wrote online (`OnlineState.label`)."""
 
 
 def reached_online(registry: Definitions, group: str) -> frozenset[int]:
@@ -53,9 +57,26 @@ def reached_online(registry: Definitions, group: str) -> frozenset[int]:
     )
 
 
-def was_due(registry: Definitions, group: str) -> bool:
-    """Whether one of a group's newest pushes had rows that were written online."""
-    return any(run.details.get(DUE) for run in runs_of(registry, group, limit=_FEW))
+def loaded_rows(registry: Definitions, state: OnlineState) -> bool | None:
+    """Whether the runs of a group say that rows of it are in a state online; None where they say nothing of it at all.
+
+    False where the last load had none, where it was into another state, because the group was defined otherwise, or
+    where what was left of the group could not be served and was taken away.
+    """
+    for limit in (_NEWEST, _ALL):
+        for run in runs_of(registry, state.group, limit=limit):
+            if takes_away(run):
+                return False
+            if run.details.get("online_rows") is not None:
+                return bool(run.details["online_rows"]) and _wrote(run, state)
+            if run.details.get(DUE):
+                return _wrote(run, state)
+    return None
+
+
+def _wrote(run: Run, state: OnlineState) -> bool:
+    """Whether a run that wrote online wrote to a state; one that does not say where wrote to the only one there was."""
+    return bool(run.details.get(STATE, state.label) == state.label)
 
 
 def takes_away(run: Run) -> bool:

@@ -21,6 +21,7 @@ from grange.errors import (
     InUseError,
     RefusedError,
     RequestError,
+    StateLostError,
     StoreUnavailableError,
     UnknownVersionError,
 )
@@ -34,7 +35,8 @@ from grange.types.names import parse_version
 from grange.verbs.history import current_layout
 from grange.verbs.materialize import draft_of, load_online
 from grange.verbs.parts import Parts
-from grange.verbs.runs import REACHED, last_load, reached_online, runs_of, takes_away
+from grange.verbs.runs import REACHED, STATE, last_load, loaded_rows, reached_online, runs_of, takes_away
+from grange.verbs.states import OnlineState, held
 
 PinKind = Literal["feature_view", "feature_group", "training_dataset"]
 
@@ -281,10 +283,12 @@ class Served:
     """Entity keys."""
     next_pushed: int
     """The sequence number of the first pushed row that is not among them."""
+    state: OnlineState
+    """Where it was loaded."""
 
-    def details(self) -> dict[str, int]:
+    def details(self) -> dict[str, Any]:
         """What a run remembers of it."""
-        return {"online_rows": self.online_rows, REACHED: self.next_pushed}
+        return {"online_rows": self.online_rows, REACHED: self.next_pushed, STATE: self.state.label}
 
 
 def serve_latest(parts: Parts, group: FeatureGroup, *, now: dt.datetime) -> Served | None:
@@ -306,7 +310,8 @@ def serve_latest(parts: Parts, group: FeatureGroup, *, now: dt.datetime) -> Serv
         return None
     rows = parts.engine().run(Order(snapshot.rows, meta.event_time, meta.created_time), {})
     loaded = load_online(parts, group.with_(schema=meta.schema), rows, engine=None, now=now)
-    return Served(meta.version, meta.row_count, loaded, parts.offline.next_pushed(group.name))
+    next_pushed = parts.offline.next_pushed(group.name)
+    return Served(meta.version, meta.row_count, loaded, next_pushed, OnlineState.of(group, parts.online_name))
 
 
 def tell_others(parts: Parts, group: FeatureGroup, *, now: dt.datetime) -> None:
@@ -345,7 +350,8 @@ def online_version(parts: Parts, group: FeatureGroup) -> str | None:
 
 
 def verify(parts: Parts, name: str | None, version: str | None, *, repair: bool) -> tuple[Finding, ...]:
-    """What is wrong in history, and where the online store was loaded from another version than the latest.
+    """What is wrong in history, and where the online store was loaded from another version than the latest, or lost
+    what was loaded.
 
     Args:
         parts: the opened backends.
@@ -372,13 +378,33 @@ def _online_findings(parts: Parts, name: str | None) -> Iterator[Finding]:
         return
     groups = [group for group in catalog.groups.values() if group.online and name in (None, group.name)]
     try:
-        held = {(info.key_space, info.group) for info in parts.online.info()} if groups else set()
+        there = held(parts.online.info(), parts.online_name) if groups else frozenset()
         for group in groups:
-            if (group.key_space, group.name) in held:
-                yield from _behind(parts, group)
-                yield from _cut_off(parts, group)
+            yield from _online_findings_of(parts, group, is_held=OnlineState.of(group, parts.online_name) in there)
     except StoreUnavailableError as error:
         yield Finding(f"online store {parts.online_name}", error.message)
+
+
+def _online_findings_of(parts: Parts, group: FeatureGroup, *, is_held: bool) -> Iterator[Finding]:
+    try:
+        if is_held:
+            yield from _behind(parts, group)
+            yield from _cut_off(parts, group)
+        elif _is_lost(parts, OnlineState.of(group, parts.online_name)):
+            yield _lost(parts, group)
+    except StateLostError:
+        yield _lost(parts, group)
+
+
+def _is_lost(parts: Parts, state: OnlineState) -> bool:
+    """Whether rows were loaded into a state that is not there; what was loaded meanwhile is."""
+    return bool(loaded_rows(parts.registry, state)) and state not in held(parts.online.info(), parts.online_name)
+
+
+def _lost(parts: Parts, group: FeatureGroup) -> Finding:
+    """That the store let go of what was loaded into it, all or a part."""
+    problem = f"rows were loaded, and all or some are gone from the store: grange materialize {group.name}"
+    return Finding(f"online store {parts.online_name}, feature group {group.name}", problem)
 
 
 def _behind(parts: Parts, group: FeatureGroup) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from grange.definitions.feature_group import FeatureGroup
 from grange.deriving.conditions import conditions
-from grange.errors import RequestError, StateLayoutError, UnknownVersionError
+from grange.errors import RequestError, StateLayoutError, StateLostError, UnknownVersionError
 from grange.frames import Rows
 from grange.plan.bind import Layout
 from grange.plan.history import SPINE, SPINE_TIME, plan_feature_rows, spine_column
@@ -123,8 +123,8 @@ def load_windows(parts: Parts, group: FeatureGroup, events: Rows, *, now: dt.dat
 def write_windows(parts: Parts, group: FeatureGroup, events: Rows, first: int, *, now: dt.datetime) -> int:
     """Add pushed events to a group's online window state, in one transaction; returns how many changed it.
 
-    A state that was made for other aggregations, or lacks a part of history (nothing was loaded, or a write was cut
-    off), is built anew from history, which has the pushed events already.
+    A state that was made for other aggregations, that the store lost, or that lacks a part of history (nothing was
+    loaded, or a write was cut off), is built anew from history, which has the pushed events already.
 
     Args:
         parts: the opened backends.
@@ -159,7 +159,7 @@ def write_windows(parts: Parts, group: FeatureGroup, events: Rows, first: int, *
 
     try:
         changed = parts.online.write_cells(group.key_space, group.name, write)
-    except StateLayoutError:
+    except (StateLayoutError, StateLostError):
         changed = None
     if changed is None:
         stored = parts.offline.snapshot(group.name)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grange.errors import CorruptStoreError, StorageFullError, StoreUnavailableError
+from grange.errors import CorruptStoreError, StateLostError, StorageFullError, StoreUnavailableError
 from grange.online.memory.backend import MemoryOnlineStore
 from grange.ports.online import OnlineBatch, OnlineStore
 from grange.serving.guarding import (
@@ -58,12 +58,16 @@ class Seen:
     def __init__(self) -> None:
         self.states: list[str] = []
         self.outages = 0
+        self.lost_groups: list[str] = []
         self.keys = [0, 0]
 
     def store_call(self, call: str, seconds: float) -> None: ...
 
     def outage(self) -> None:
         self.outages += 1
+
+    def lost(self, group: str) -> None:
+        self.lost_groups.append(group)
 
     def cached(self, hits: int, misses: int) -> None:
         self.keys[0] += hits
@@ -164,6 +168,22 @@ class TestBreaker:
             with pytest.raises(type(error)):
                 value(guarded, b"a")
         assert guarded.breaker.state == "closed"
+
+    def test_a_lost_group_is_an_answer(self) -> None:
+        """It is counted by itself, opens nothing, and closes what outages opened: other groups are read."""
+        store, clock, seen = Shaky(), Clock(), Seen()
+        guarded = guard(store, clock, seen=seen)
+        put(store, b"a", 1, at=1)
+        open_it(guarded, store)
+        clock.now += 5.0
+        store.error = StateLostError.of("spend", key_space=SPACE, store="the store", found="nothing")
+        for _ in range(10):
+            with pytest.raises(StateLostError):
+                value(guarded, b"a")
+        assert guarded.breaker.state == "closed"
+        assert (seen.outages, seen.lost_groups) == (3, ["spend"] * 10)
+        store.error = None
+        assert value(guarded, b"a") == 1
 
     def test_an_answer_between_outages_starts_the_count_anew(self) -> None:
         store, clock = Shaky(), Clock()

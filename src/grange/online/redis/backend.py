@@ -179,7 +179,7 @@ class RedisOnlineStore:
         ]
 
     def _counted(self) -> tuple[GroupInfo, ...] | None:
-        """The counters of all sets; None when one of them was swapped meanwhile."""
+        """The counters of all sets that are whole; None when one of them was swapped meanwhile."""
         sets = self._sets
         every = sets.everything()
         asked = [
@@ -190,10 +190,16 @@ class RedisOnlineStore:
         calls = [call(route, b"HLEN", key) for _, key, route in asked]
         calls += [call(route, b"HGET", key, MARK) for _, key, route in asked]
         answers = self._servers.run(calls) if calls else []
-        counts: dict[tuple[str, str], list[int]] = {}
-        for (name, _, _), length, size in zip(asked, answers, answers[len(asked) :], strict=False):
-            if size is None:
+        sizes = answers[len(asked) :]
+        torn = {name for (name, _, _), size in zip(asked, sizes, strict=True) if size is None}
+        if torn:
+            named = sets.everything()
+            if any(named.get(name) != every[name] for name in torn):
                 return None
+        counts: dict[tuple[str, str], list[int]] = {}
+        for (name, _, _), length, size in zip(asked, answers, sizes, strict=False):
+            if name in torn:  # it is lost, at least in part: reads say so
+                continue
             held = counts.setdefault((name.key_space, name.group), [0, 0, 0])
             if name.kind == ROWS:
                 held[0] += length - 1

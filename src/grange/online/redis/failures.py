@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from grange.errors import CorruptStoreError, GrangeError, StorageFullError, StoreUnavailableError
+from grange.errors import CorruptStoreError, GrangeError, StateLostError, StorageFullError, StoreUnavailableError
 from grange.online.redis.settings import Address
 
 REBUILD: Final = "run grange materialize: all that is stored here comes from the offline store"
 _IN_SCRIPT: Final = re.compile(r"(?:@user_script:\s*\d+: |: )-?(OOM|WRONGTYPE|READONLY|MISCONF|NOREPLICAS|CORRUPT) ")
 _CREDENTIALS: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+_LOST: Final = (
+    "evicted (set maxmemory-policy noeviction), lost in a failover, or with a server that came back without its data"
+)
 _ADVICE: Final = {
     "READONLY": "it is a replica: give the address of the primary, or its Sentinels",
     "LOADING": "it is reading its data from disk: wait for it",
@@ -73,6 +76,27 @@ def refused(address: Address | str, reply: BaseException) -> GrangeError:
     if code in _CREDENTIALS:
         return unavailable(address, f"it refuses the credentials ({code})", "check username and password")
     return unavailable(address, text, _ADVICE.get(code))
+
+
+def lost(address: Address | str, *, key_space: str, group: str, partly: bool) -> StateLostError:
+    """What was loaded and is not there any more, while the server answers."""
+    return StateLostError.of(
+        group, key_space=key_space, store=_named(address), found=_LOST, partly=partly, server=str(address)
+    )
+
+
+def lost_layouts(address: Address | str) -> StateLostError:
+    """Rows are there, and nothing says what their columns are."""
+    return StateLostError(
+        f"the layouts of all rows are gone from {_named(address)}",
+        found=_LOST,
+        try_="grange materialize",
+        details={"server": str(address), "retry_after": StateLostError.RETRY_AFTER_S},
+    )
+
+
+def _named(address: Address | str) -> str:
+    return f"online store redis at {address}"
 
 
 def corrupt(address: Address | str, found: str) -> CorruptStoreError:

@@ -49,7 +49,8 @@ class Rows:
         Sets that turn out to be read no longer are put into `gone`.
 
         Raises:
-            CorruptStoreError: a row cannot be read back, or a set is lost.
+            CorruptStoreError: a row cannot be read back.
+            StateLostError: a set is not there any more.
         """
         sets = self._sets
         known = list(map(sets.known, names))

@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from grange.errors import ConfigError, ConflictError, StoreUnavailableError
+from grange.errors import ConfigError, ConflictError, StateLostError, StoreUnavailableError
 from grange.online.redis import records, scripts
-from grange.online.redis.failures import corrupt
+from grange.online.redis.failures import corrupt, lost, lost_layouts
 from grange.online.redis.records import FORMAT, MARK, ROWS, VERSION, Keys, Name
 from grange.online.redis.resp import META, Call, call
 from grange.online.redis.scripts import script
@@ -72,7 +72,8 @@ class Sets:
         """Take what the record answered.
 
         Raises:
-            CorruptStoreError: the record is of another format; or the server lost one, and a set with it.
+            CorruptStoreError: the record is of another format.
+            StateLostError: the server lost one, and a set with it.
             ConfigError: the record is somebody else's.
         """
         missing = self._take(names, answer)
@@ -84,7 +85,7 @@ class Sets:
         (answer,) = self.servers.run([self.question(missing)])
         for name in self._take(missing, answer):
             if answer[0] is None or name in self._lost:
-                raise self.lost(name)
+                raise self.lost(name, is_named=False)
 
     def _take(self, names: Sequence[Name], answer: Sequence[bytes | None]) -> list[Name]:
         """Take what the record answered. Returns the names of which there is no set."""
@@ -132,14 +133,15 @@ class Sets:
         self._met.update(named)
         return named
 
-    def lost(self, name: Name) -> Exception:
-        """What to raise of a set that the record names and that is not there."""
-        what = f"the {name.kind} of group {name.group!r} by {name.key_space!r} are gone from the server"
-        return corrupt(
-            str(self.servers),
-            f"{what}: evicted (set maxmemory-policy noeviction), lost in a failover, or with a server that came back "
-            "without its data",
-        )
+    def lost(self, name: Name, *, is_named: bool = True) -> StateLostError:
+        """What to raise of a set that is not there.
+
+        Args:
+            name: of the set.
+            is_named: whether the record names it; then its other shards may be there.
+        """
+        partly = is_named and name.kind == ROWS and self.shards > 1
+        return lost(str(self.servers), key_space=name.key_space, group=name.group, partly=partly)
 
     def _check_format(self, said: bytes | None) -> None:
         if said is None or said == self._format:
@@ -188,10 +190,16 @@ class Sets:
 
         Raises:
             CorruptStoreError: no such layout was ever written.
+            StateLostError: the server lost all of them.
         """
         known = self._layouts.get(number)
         if known is None:
-            (text,) = self.servers.run([call(META, b"HGET", self.keys.layouts, b"n%d" % number)])
+            layouts, record = self.keys.layouts, self.keys.record
+            asked = [call(META, b"HGET", layouts, b"n%d" % number)]
+            asked += [call(META, b"HLEN", key) for key in (layouts, record)]
+            text, count, sets = self.servers.run(asked)
+            if text is None and not count and (sets or self._met):
+                raise lost_layouts(str(self.servers))
             if text is None:
                 raise corrupt(str(self.servers), f"layout {number}, which was never written")
             known = self._layouts[number] = records.decode_columns(text)

@@ -22,6 +22,7 @@ from grange.errors import (
     ConfigError,
     ConflictError,
     CorruptStoreError,
+    StateLostError,
     StorageFullError,
     StoreUnavailableError,
 )
@@ -256,24 +257,63 @@ def test_a_set_that_was_adopted_without_its_builder_knowing_stays(
 # -- damage and limits -------------------------------------------------------------------------------------------
 
 
-def test_evicted_rows_are_damage_and_not_missing(server: valkey.Server, store: OnlineStore) -> None:
+def record_field(kind: str, key_space: str, group: str) -> bytes:
+    """Where the record names a group's set."""
+    return records.Name(kind, key_space, group).field()
+
+
+def test_evicted_rows_are_lost_and_not_missing(server: valkey.Server, store: OnlineStore) -> None:
     """A server that throws keys away is told; a load mends it."""
     store.write("user", "a", ["x"], batch([1], "old"))
     store.write_cells("user", "a", lambda cells: cells.put(b"k", b"v"))
     server.client.unlink(*server.client.keys("{grange:0}:*"))
-    with pytest.raises(CorruptStoreError, match="gone from the server"):
+    with pytest.raises(StateLostError, match="is gone from"):
         store.read("user", [key(1)], ["a"])
-    with pytest.raises(CorruptStoreError, match="gone from the server"):
+    with pytest.raises(StateLostError, match="is gone from"):
         store.write("user", "a", ["x"], batch([1], "new"))
-    with pytest.raises(CorruptStoreError, match="gone from the server"):
+    with pytest.raises(StateLostError, match="is gone from"):
         store.read_cells("user", "a", lambda cells: cells.get(b"k"))
+    assert store.info() == ()
     store.load("user", "a", ["x"], [batch([1], "mended")])
     store.load_cells("user", "a", [(b"k", b"mended")])
     assert values(store, [1]) == ["mended"]
     assert store.read_cells("user", "a", lambda cells: cells.get(b"k")) == b"mended"
 
 
-def test_a_server_that_came_back_empty_is_damage_and_not_missing(server: valkey.Server, store: OnlineStore) -> None:
+def test_one_group_that_was_evicted_leaves_the_others(server: valkey.Server, store: OnlineStore) -> None:
+    """They are read, written and counted, by who knew of all and by who did not."""
+    for group in ("a", "b"):
+        store.load("user", group, ["x"], [batch([1], group)])
+    (evicted,) = server.client.hmget("{grange}:record", record_field("rows", "user", "a"))
+    server.client.unlink(b"{grange:0}:" + evicted)
+    fresh = opened(server.url)
+    for one in (store, fresh):
+        with pytest.raises(StateLostError, match="group 'a'") as caught:
+            one.read("user", [key(1)], ["b", "a"])
+        assert caught.value.details["group"] == "a"
+        assert values(one, [1], "b") == ["b"]
+        assert [(info.group, info.rows) for info in one.info()] == [("b", 1)]
+    fresh.close()
+
+
+def test_layouts_that_were_evicted_are_lost(server: valkey.Server, store: OnlineStore) -> None:
+    """Rows are there and nobody can say what they mean; a load says it again. One that never was is damage."""
+    store.load("user", "a", ["x"], [batch([1], "old")])
+    (row,) = store.read("user", [key(1)], ["a"])[0]
+    assert row is not None
+    fresh = opened(server.url)
+    with pytest.raises(CorruptStoreError, match="never written"):
+        fresh.layout(77)
+    server.client.unlink("{grange}:layouts")
+    with pytest.raises(StateLostError, match="layouts"):
+        fresh.layout(row[0])
+    assert store.layout(row[0]) == ("x",), "who knew it knows it"
+    store.load("user", "a", ["x"], [batch([1], "new")])
+    assert fresh.layout(row[0]) == ("x",)
+    fresh.close()
+
+
+def test_what_a_server_lost_that_came_back_empty_is_not_missing(server: valkey.Server, store: OnlineStore) -> None:
     """Whoever knows that there were rows says so, in rows and cells, reads and writes, until each is loaded again."""
     store.write("user", "a", ["x"], batch([1], "old"))
     store.write("user", "b", ["x"], batch([1], "old"))
@@ -289,13 +329,13 @@ def test_a_server_that_came_back_empty_is_damage_and_not_missing(server: valkey.
         lambda: store.write_cells("user", "w", lambda cells: cells.put(b"k", b"w")),
     ]
     for call in calls:
-        with pytest.raises(CorruptStoreError, match="gone from the server") as caught:
+        with pytest.raises(StateLostError, match="is gone from") as caught:
             call()
         assert caught.value.try_ and "grange materialize" in caught.value.try_
     store.load("user", "a", ["x"], [batch([1], "mended")])
     assert values(store, [1, 2]) == ["mended", None]
     for call in (calls[5], lambda: store.read("user", [key(1)], ["a", "b"])):
-        with pytest.raises(CorruptStoreError, match="gone from the server"):
+        with pytest.raises(StateLostError, match="is gone from"):
             call()
     store.load("user", "b", ["x"], [batch([1], "mended too")])
     assert values(store, [1], "b") == ["mended too"]
@@ -314,9 +354,9 @@ def test_a_loss_that_another_process_met_and_mended_in_part_is_met_here_too(
     other = opened(server.url)
     other.load("user", "a", ["x"], [batch([1], "new")])
     assert values(reader, [1]) == ["new"]
-    with pytest.raises(CorruptStoreError, match="group 'b'"):
+    with pytest.raises(StateLostError, match="group 'b'"):
         values(reader, [1], "b")
-    with pytest.raises(CorruptStoreError, match="group 'b'"):
+    with pytest.raises(StateLostError, match="group 'b'"):
         reader.write("user", "b", ["x"], batch([2], "alone"))
     for one in (reader, other):
         one.close()
