@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, settings
 
 from grange.ports.plugins import backend, backends
 
-
 # The same examples on every machine, so that a change fails for what it changes; `make fuzz` looks for new ones.
 SLOW = [
     HealthCheck.too_slow

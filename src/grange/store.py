@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from grange.verbs.materialize import Materialized
     from grange.verbs.parity import OnlineParity
     from grange.verbs.push import Pushed
+    from grange.verbs.resealing import Resealed
     from grange.verbs.search import Keywords, SearchResults
     from grange.verbs.served import ServedVector
     from grange.verbs.similar import SimilarFeature
@@ -988,6 +989,34 @@ class FeatureStore:
         from grange.verbs.names import unpinned
 
         return quarantined(self._parts, self.catalog.group(unpinned(group, what="looked at")).name)
+
+    def reseal(self, groups: str | FeatureGroup | Iterable[str | FeatureGroup] | None = None) -> tuple[Resealed, ...]:
+        """Seal what is stored of feature groups under the key that is primary now: quarantined rows, and what is
+        online. After all groups, and with nothing `left`, older keys open nothing any more and can be taken away.
+
+        What is sealed under that key already stays as it is, except window state, which is loaded from history each
+        time. Values and versions stay. A crash leaves each file, row and group's state whole, under the one key or the
+        other, and the same again does the rest. Every process must have the key before, or it could not read what is
+        sealed under it; and one that still seals under an older one makes more to do.
+
+        Args:
+            groups: names; all groups without.
+
+        Raises:
+            ConfigError: the settings name no key.
+            UnknownFeatureGroupError: no such group.
+            TamperedError: something sealed was changed.
+            CorruptStoreError: something cannot be read, or is sealed under a key that is not here; says which.
+            ConflictError: another process holds a group for longer than the lock timeout.
+            StorageFullError, StoreUnavailableError.
+            Of all these but the first two `details["done"]` says what was done, and `details["failed"]` which groups
+            were not.
+        """
+        from grange.verbs.resealing import reseal
+
+        self._refresh()
+        names = list(self.catalog.groups) if groups is None else self._group_names(groups)
+        return reseal(self._parts, [self.catalog.group(name) for name in names], now=self._now())
 
     def versions(self, group: str | FeatureGroup) -> tuple[VersionMeta, ...]:
         """A group's versions, oldest first; the one alone that `"group@1.0.0"` names.

@@ -25,7 +25,7 @@ def test_the_reference_page_is_current() -> None:
 
 def test_the_commands_are_the_ones_promised() -> None:
     project = ["init", "demo", "plan", "apply", "materialize", "build", "versions", "inspect", "verify", "config show"]
-    project += ["diff", "rollback", "manifest", "lineage", "search", "audit", "serve"]
+    project += ["diff", "rollback", "manifest", "lineage", "search", "audit", "serve", "reseal"]
     nouns = {
         "fg": ["list", "info", "preview", "quarantine", "features", "create", "derive", "insert", "stats", "delete"],
         "fv": ["list", "info", "create", "get", "read", "delete"],

@@ -259,3 +259,34 @@ def test_the_log_is_exported_as_json_lines(busy: Grange) -> None:
                                    ["--since", "later"]])  # fmt: skip
 def test_questions_that_do_not_go_together(grange: Grange, words: list[str]) -> None:
     assert grange("audit", *words).code == 2
+
+
+# -- resealing
+
+
+def test_reseal_says_what_it_did_and_is_in_the_audit_log(shop: Grange) -> None:
+    pytest.importorskip("cryptography", reason="pip install 'grange[security]'")
+    ring = Path("keyring")
+    ring.touch(mode=0o600)
+    ring.write_text("2026a:" + "A" * 43 + "=\n")
+    with Path("grange.toml").open("a") as settings:
+        settings.write('\n[security]\nencryption_key = "file:keyring"\n')
+    Path(".grange/offline/last_order/_quarantine").rename("clear")
+    for name in ("last_order", "customer_profile"):
+        assert shop("materialize", name).code == 0  # sealed, from here on
+    Path("clear").rename(".grange/offline/last_order/_quarantine")
+    ring.write_text("2026b:" + "B" * 43 + "=\n" + ring.read_text())
+    said = {each["group"]: each for each in shop("reseal", "--json").json}
+    assert set(said) == {"customer_profile", "last_order"}
+    assert said["last_order"]["quarantine"] == 1 and said["last_order"]["online_rows"] == 20
+    assert said["last_order"]["left"] == []
+    assert audited(shop)[-1] == ("reseal", "*", "accepted")
+    again = shop("reseal", "last_order")
+    assert again.code == 0 and again.out.split()[-4:] == ["last_order", "0", "0", "0"]
+    ring.write_text(ring.read_text().splitlines()[0] + "\n")
+    assert len(shop("fg", "quarantine", "last_order", "--json").json) == 1
+    assert shop("verify", "online").code == 0
+    ring.write_text("2026c:" + "C" * 42 + "E=\n")
+    lost = shop("reseal", "--json")
+    assert lost.code == 1 and "'2026b'" in lost.json["error"]["message"]
+    assert audited(shop)[-1] == ("reseal", "*", "failed")

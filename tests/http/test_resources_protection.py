@@ -203,3 +203,21 @@ def test_deleting_takes_along_only_what_its_caller_may_delete(callers: dict[str,
     forbid(callers, "view:shopping", "role:admin", actions=["write"])
     assert "'shopping'" in refused(callers["admin"].delete("feature-groups/shops?cascade=true"))
     ok(callers["admin"].get("feature-views/shopping"))
+
+
+def test_nobody_finds_out_by_a_filter_what_is_masked_to_them(callers: dict[str, Caller]) -> None:
+    """Neither by one of their own nor by what they bring for one to be compared with."""
+    mask = {"name": "amounts", "effect": "mask", "on": ["feature:spend:amount"], "to": ["role:editor", "role:viewer"]}
+    assert callers["admin"].post("policies", mask).status_code == 201
+    view = {"name": "big", "features": ["spend"], "filter": "amount > 8"}
+    refused = callers["editor"].put("feature-views/big", view)
+    assert refused.status_code == 403 and error_of(refused)["details"]["feature"] == "spend:amount"
+    assert callers["admin"].put("feature-views/big", view).status_code == 201
+    assert callers["editor"].put("feature-views/big", {**view, "owner": "sales"}).status_code == 200
+    rows = [{"user_id": name, "event_time": "2026-03-11T00:00:00Z", "floor": 8.5} for name in ("u1", "u2")]
+    history = callers["viewer"].post("serving/historical", {"features": "big", "rows": rows}).json()
+    assert [row["amount"] for row in history["rows"]] == [None]
+    assert callers["admin"].put("feature-views/big", {**view, "filter": "amount > floor"}).status_code == 200
+    asked = {"features": "big", "rows": rows}
+    assert error_of(callers["viewer"].post("serving/historical", asked))["code"] == "GRANGE-507"
+    assert len(callers["admin"].post("serving/historical", asked).json()["rows"]) == 1

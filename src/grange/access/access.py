@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from grange.access.changes import lifted, makes_values_otherwise, readers_of, stored_versions, unseen
+from grange.access.changes import changed, lifted, makes_values_otherwise, readers_of, stored_versions, unseen
+from grange.access.filters import callers_own, new_sieves
 from grange.access.reading import Reading
 from grange.access.sight import Sight, denied, most_closed, resource, resources
 from grange.access.vectors import Vectors, masked_table
 from grange.definitions.feature_group import FeatureGroup
+from grange.definitions.feature_view import FeatureView
 from grange.definitions.serialize import fingerprint, to_data
 from grange.definitions.sources import DerivedSource
 from grange.errors import DataError, ForbiddenError, GrangeError, RequestError, TransformError, UnknownVersionError
@@ -25,6 +27,7 @@ from grange.verbs.push import targets
 
 if TYPE_CHECKING:
     from grange.access.changes import Lifted
+    from grange.access.filters import Sieve
     from grange.access.gate import Gate
     from grange.definitions.catalog import Catalog
     from grange.frames import Rows
@@ -195,8 +198,10 @@ class Access:
         if masked and transform and self._prepares(features):
             raise self._unmaskable(features, masked, try_="transform=False takes features as they are, those null")
 
+        shown = frozenset(name for name in masked if not name.startswith("\0"))  # others are read and not in the answer
+
         def read(rows: Any, now: Any = None) -> Vectors:
-            return Vectors(store.get_online_features(features, rows, now=now, **how), masked)
+            return Vectors(store.get_online_features(features, rows, now=now, **how), shown)
 
         return read
 
@@ -211,7 +216,8 @@ class Access:
 
         Raises:
             ForbiddenError: a feature is denied; or one is masked of a view whose
-                transformations make others of it.
+                transformations make others of it, or whose filter is the caller's own, or compares it with what they
+                bring.
             RequestError: a spine that is a query or a file: those would be the server's own.
         """
         from grange.frames import Rows
@@ -222,6 +228,8 @@ class Access:
         masked = self._masked(Permission.READ_HISTORY, "historical", features, labels=True, full_feature_names=full)
         if masked and options.get("transform", True) and self._prepares(features):
             raise self._unmaskable(features, masked, try_="transform=False takes features as they are, those null")
+        if masked:
+            self._check_filter(features)
         found = self._gate.store.get_historical_features(features, spine, **options)
         if not masked:
             return found
@@ -594,9 +602,12 @@ class Access:
         state = gate.state()
         if not state.policies.policies:
             return
-        for slipped in lifted(gate.store._parts, state.ancestry, state.catalog, given, state.policies):
+        after = changed(state.catalog, given)
+        for slipped in lifted(gate.store._parts, state.ancestry, state.catalog, after, state.policies):
             raise self._slips(slipped, "apply")
-        for group in given:
+        for sieve in new_sieves(gate.store._parts, state.ancestry, state.catalog, after):
+            self._check_sieve(after.catalog, sieve)
+        for group in after.given:
             before = state.catalog.groups.get(group.name)
             if not isinstance(group, FeatureGroup) or isinstance(group.source, DerivedSource):
                 continue
@@ -605,17 +616,55 @@ class Access:
             for other in readers_of(state.catalog, group.source, gate.store.project):
                 self._check_raw(group, other)
 
+    def _check_sieve(self, catalog: Catalog, sieve: Sieve) -> None:
+        """That nothing by which rows would be left out is hidden from the caller.
+
+        Raises:
+            ForbiddenError: something is; where columns are not known yet, it says what would make them known.
+        """
+        try:
+            for part in resources(catalog, sieve.origins):
+                self._check_shown(part, sieve.actions, what=sieve.what)
+        except ForbiddenError as error:
+            if sieve.opened:
+                names = ", ".join(sieve.opened)
+                error.try_ = f"apply {names} first, by itself: as long as its columns are not known, all of them count"
+            raise
+
     def _check_raw(self, group: FeatureGroup, other: str) -> None:
         """That nothing of a group is hidden from the caller whose raw rows another one would have."""
         state = self._gate.state()
         metas = stored_versions(self._gate.store._parts, other)
         for name in self._names(state.catalog.group(other), metas):
-            made_of = resources(state.catalog, state.ancestry.of(other, name))
-            for action in sorted(VALUE_ACTIONS):
-                for part in made_of:
-                    decision = state.policies.speak(self.principal, action, part)
-                    if decision.effect != "allow":
-                        raise denied(part, decision, self.principal, what=f"feature group {group.name!r}, of its rows")
+            for part in resources(state.catalog, state.ancestry.of(other, name)):
+                self._check_shown(part, VALUE_ACTIONS, what=f"feature group {group.name!r}, of its rows")
+
+    def _check_shown(self, part: Resource, actions: Iterable[Action], *, what: str) -> None:
+        """That no policy hides a feature from the caller.
+
+        Raises:
+            ForbiddenError: one does, whatever they would do with it.
+        """
+        policies = self._gate.policies()
+        for action in sorted(actions):
+            decision = policies.speak(self.principal, action, part)
+            if decision.effect != "allow":
+                raise denied(part, decision, self.principal, what=what)
+
+    def _check_filter(self, features: Any) -> None:
+        """That the caller learns nothing of masked values by which rows come.
+
+        Raises:
+            ForbiddenError: they would; it is in the audit log.
+        """
+        from grange.access.gate import view_of
+
+        state = self._gate.state()
+        view = view_of(state.catalog, features)
+        origins = callers_own(self._gate.store._parts, state.catalog, features, state.ancestry)
+        for part in resources(state.catalog, origins):
+            if state.policies.speak(self.principal, "historical", part, view).effect != "allow":
+                raise self._unmaskable(features, [part.reference], try_="name the features: a list has no filter")
 
     # deciding
 
@@ -740,6 +789,8 @@ class Access:
         """Whether transformations make other columns of a view's features, under names of their own."""
         from grange.access.gate import view_of
 
+        if isinstance(features, FeatureView):
+            return bool(features.transformations)
         catalog = self._gate.store.catalog
         view = view_of(catalog, features)
         return view is not None and bool(catalog.view(view).transformations)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +14,8 @@ from grange.definitions.catalog import Catalog
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.sources import DerivedSource, FileSource, PushSource, Source, TableSource
 from grange.security.policies import ACTIONS
-from grange.verbs.derive import derived_schema
+from grange.types import Schema
+from grange.verbs.derive import derived_schema, in_order, parents_of
 from grange.verbs.origins import Ancestry
 
 if TYPE_CHECKING:
@@ -36,7 +37,18 @@ class Lifted:
     policy: str
 
 
-def lifted(parts: Parts, before: Ancestry, now: Catalog, given: Sequence[Any], policies: Policies) -> Iterator[Lifted]:
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The definitions as they would be, applied."""
+
+    catalog: Catalog
+    given: tuple[Any, ...]
+    """What is to be applied of it."""
+    opened: frozenset[str]
+    """The groups whose columns are found when they are applied, so that they are not known yet."""
+
+
+def lifted(parts: Parts, before: Ancestry, now: Catalog, after: Changed, policies: Policies) -> Iterator[Lifted]:
     """Policies that groups would slip out of: by other tags, or because they would be made of something else.
 
     A policy that denies or masks must stay about all that it is about. One that allows closes a feature to everybody
@@ -46,24 +58,42 @@ def lifted(parts: Parts, before: Ancestry, now: Catalog, given: Sequence[Any], p
         parts: the opened backends.
         before: what the features of today are made of.
         now: the definitions of today.
-        given: definitions that are to be applied.
+        after: as they would be.
         policies: in force.
     """
-    groups = [
-        item for item in given if isinstance(item, FeatureGroup) and now.groups.get(item.name) not in (None, item)
-    ]
-    if not groups or not policies.policies:
-        return
-    after = now.merged(Catalog.of(_whole(now.merged(Catalog.of(given)), item) for item in given))
-    above = Ancestry(parts, after)
-    for group in groups:
+    above = Ancestry(parts, after.catalog, after.opened)
+    for group in after.given:
+        if not isinstance(group, FeatureGroup) or now.groups.get(group.name) in (None, group):
+            continue
         metas = stored_versions(parts, group.name)
         for feature in _features(now.groups[group.name], metas):
             made_of = dict.fromkeys(before.of(group.name, feature))
             made_of |= dict.fromkeys(
                 origin for meta in metas if feature in _stored(meta) for origin in before.of_version(meta, feature)
             )
-            yield from _slipped(policies, (now, made_of), (after, above.of(group.name, feature)))
+            yield from _slipped(policies, (now, made_of), (after.catalog, above.of(group.name, feature)))
+
+
+def changed(now: Catalog, given: Sequence[Any]) -> Changed:
+    """The definitions as they would be: those that leave columns open with the ones that they have now, or, if they are
+    derived as they come, with those of their parents.
+
+    Raises:
+        DuplicateNameError, DefinitionError, CyclicDefinitionError: they do not go together.
+        what `derived_schema` does.
+    """
+    merged = now.merged(Catalog.of(given))
+    groups, opened = {**merged.groups}, set[str]()
+    catalog = replace(merged, groups=groups)
+    for name in in_order(merged, [item.name for item in given if isinstance(item, FeatureGroup)]):
+        parents = parents_of(groups[name])
+        found = _known(now, catalog, groups[name]) if opened.isdisjoint(parents) else None
+        if found is None:
+            opened.add(name)
+        else:
+            groups[name] = found
+    as_given = (groups[item.name] if isinstance(item, FeatureGroup) else item for item in given)
+    return Changed(catalog, tuple(as_given), frozenset(opened))
 
 
 def unseen(before: Ancestry, now: Catalog, meta: VersionMeta, policies: Policies) -> Iterator[Lifted]:
@@ -92,12 +122,32 @@ def stored_versions(parts: Parts, group: str) -> tuple[VersionMeta, ...]:
     return metas if newest is None else (*metas, newest)
 
 
-def _whole(catalog: Catalog, definition: Any) -> Any:
-    """A definition as it will be applied: what is derived as it comes has the columns of its parents."""
-    is_open = isinstance(definition, FeatureGroup) and not definition.schema and definition.transform is None
-    if is_open and isinstance(definition.source, DerivedSource):
-        return definition.with_(schema=derived_schema(catalog, definition))
-    return definition
+def _known(now: Catalog, catalog: Catalog, group: FeatureGroup) -> FeatureGroup | None:
+    """A group with all of its columns; None where they are to be looked for. Those of its parents are known."""
+    if isinstance(group.source, DerivedSource) and group.transform is None:
+        found = derived_schema(catalog, group)
+        return group.with_(schema=Schema.of((name, group.schema.get(name) or found[name]) for name in found.names))
+    before = now.groups.get(group.name)
+    if before is None or any(catalog.groups[name] != now.groups.get(name) for name in parents_of(group)):
+        return None
+    same = (before.entities, before.transform) == (group.entities, group.transform)
+    if same and _is_left_to(group.source, before.source) and _says_no_more(group.schema, before.schema):
+        return group.with_(schema=before.schema, source=before.source)
+    return None
+
+
+def _is_left_to(source: Source, before: Source) -> bool:
+    """Whether a source is one of before, the types that were found in its files aside."""
+    if not isinstance(source, FileSource) or not isinstance(before, FileSource):
+        return source == before
+    names = [each.name for each in fields(FileSource) if each.name != "schema"]
+    same = all(getattr(source, name) == getattr(before, name) for name in names)
+    return same and _says_no_more(source.schema, before.schema)
+
+
+def _says_no_more(declared: Schema, known: Schema) -> bool:
+    """Whether all that is declared of columns is so anyway."""
+    return all(known.get(column.name) == column.dtype for column in declared)
 
 
 def _features(group: FeatureGroup, metas: Iterable[VersionMeta]) -> dict[str, None]:

@@ -22,6 +22,7 @@ from grange.cli import (
     key,
     lineage,
     policy,
+    sealing,
     search,
     serve,
     td,
@@ -95,6 +96,7 @@ app.add_typer(job.app, name="job")
 app.add_typer(key.app, name="key")
 app.add_typer(policy.app, name="policy")
 audit.register(app)
+sealing.register(app)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -50,20 +49,13 @@ def reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None
     return Response(as_json(data), status, dict(headers or {}), JSON)
 
 
-def failure(error: GrangeError, request_id: str, root: Path) -> Response:
-    """An error as an answer, in the one envelope.
-
-    Args:
-        error: what went wrong.
-        request_id: of the request.
-        root: the folder of the project. Where that lies is not told: paths in it begin below it.
-    """
+def failure(error: GrangeError, request_id: str) -> Response:
+    """An error as an answer, in the one envelope."""
     status = status_of(error)
     headers = headers_of(error)
     if "retry_after" in error.details:
         headers.setdefault("Retry-After", str(error.details["retry_after"]))
-    body = as_json(envelope(error, request_id)).replace(as_json(f"{root}/")[1:-1], b"")
-    return Response(body, status, headers, JSON)
+    return Response(as_json(envelope(error, request_id)), status, headers, JSON)
 
 
 def wants_arrow(request: Request) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 from grange.errors import (
@@ -21,6 +22,7 @@ from grange.errors import (
     TooLargeError,
     UnauthenticatedError,
 )
+from grange.http.places import told
 
 STATUSES: Final[tuple[tuple[type[GrangeError], int], ...]] = (
     (UnauthenticatedError, 401),
@@ -43,6 +45,7 @@ STATUSES: Final[tuple[tuple[type[GrangeError], int], ...]] = (
 themselves or a law."""
 
 RETRY_AFTER_S: Final = 1
+_log: Final = logging.getLogger("grange.http")
 
 
 def status_of(error: GrangeError) -> int:
@@ -60,8 +63,12 @@ def headers_of(error: GrangeError) -> dict[str, str]:
 
 
 def envelope(error: GrangeError, request_id: str) -> dict[str, Any]:
-    """The body of an error's answer: `{"error": {"code", "message", "details", "request_id"}}`."""
-    said = error.to_dict()
+    """The body of an error's answer: `{"error": {"code", "message", "details", "request_id"}}`. The server's own places
+    are in its log alone."""
+    whole = error.to_dict()
+    said = told(whole)
+    if said != whole:
+        _log.info("told without the server's places: %s", error, extra={"request": {"request_id": request_id}})
     details = {**said["details"], "type": said["type"], "retry": said["retry"]}
     return enveloped(said["code"], said["message"], details, request_id)
 

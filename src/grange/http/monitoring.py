@@ -16,6 +16,7 @@ from grange.errors import CorruptStoreError, ForbiddenError, UnknownVersionError
 from grange.http.answers import reply
 from grange.http.consumers import KIND, Consumers
 from grange.http.dependencies import Asking, Now
+from grange.http.places import told
 from grange.http.routing import PREFIX, ResourceRoute, needs
 from grange.security.principals import Permission
 from grange.types import format_duration
@@ -83,7 +84,7 @@ def _statistics_of(asking: Caller, name: str) -> dict[str, Any]:
     try:
         return asking.access.statistics(name).to_dict()
     except (ForbiddenError, UnknownVersionError, CorruptStoreError) as error:
-        return {"error": error.to_dict()}
+        return {"error": told(error.to_dict())}
 
 
 def data_freshness(asking: Asking, now: Now) -> Response:

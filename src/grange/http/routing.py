@@ -83,7 +83,7 @@ class ResourceRoute(APIRoute):
             try:
                 return await handle(request)
             except GrangeError as error:
-                return failure(error, caller.request_id, caller.project.store.project)
+                return failure(error, caller.request_id)
 
         async def handler(request: Request) -> Response:
             if writes and HEADER in request.headers:
@@ -91,7 +91,7 @@ class ResourceRoute(APIRoute):
                 try:
                     return await once(request, caller, lambda: answered(request))
                 except GrangeError as error:
-                    return failure(error, caller.request_id, caller.project.store.project)
+                    return failure(error, caller.request_id)
             return await answered(request)
 
         return handler

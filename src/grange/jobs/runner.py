@@ -256,6 +256,7 @@ class JobRunner:
         except JobStoppedError as stopped:
             self._end(handle, "cancelled", line=f"stopped by {stopped}")
         except GrangeError as error:
+            LOG.warning("job %s failed: %s", handle.job.id, error)
             self._end(handle, "failed", error=error.to_dict(), line=error.message)
         except Exception as error:
             LOG.exception("job %s failed", handle.job.id)

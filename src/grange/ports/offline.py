@@ -571,6 +571,23 @@ class OfflineStore(Protocol):
         """
         ...
 
+    def rewrite_quarantine(self, group: str, change: Callable[[Rows], Rows | None]) -> int:
+        """Put other rows in the place of those that `quarantine` was given; returns of how many calls they are.
+
+        A crash, or an error, leaves the rows of each call as they were or as they are to be, whole. Those that were
+        put in place before it stay, so the same again does the rest.
+
+        Args:
+            group: the feature group; the caller holds its lock.
+            change: from the rows of one call to those that take their place; None leaves them as they are. What it
+                raises is passed on.
+
+        Raises:
+            CorruptStoreError: a file cannot be read.
+            StorageFullError, StoreUnavailableError.
+        """
+        ...
+
     def point(self, group: str, version: str) -> VersionMeta:
         """Make a version that is there the latest; returns its metadata. The others stay, and the next build is
         numbered above the highest of them (VER-1).

@@ -835,6 +835,34 @@ class OfflineStoreContract:
         assert store.versions("spend") == ()
         assert store.verify() == ()
 
+    def test_quarantined_rows_are_replaced_call_by_call(self, store: OfflineStore) -> None:
+        """In their order; those that are to stay stay; what a change raises ends it, and what it did stays."""
+        first, second, third, other = (Rows.of({"amount": [amount]}) for amount in (1.0, 2.0, 3.0, 9.0))
+        for days, rows in enumerate((first, second, third)):
+            store.quarantine("spend", rows, now=NOW + dt.timedelta(days=days))
+        store.quarantine("others", first, now=NOW)
+
+        def amounts() -> list[float]:
+            return [rows.arrow.to_pydict()["amount"][0] for rows in store.quarantined("spend")]
+
+        def doubled(rows: Rows) -> Rows | None:
+            (amount,) = rows.arrow.column("amount").to_pylist()
+            if amount == 3.0:
+                raise LookupError("no change of this one")
+            return None if amount == 2.0 else Rows.of({"amount": [amount * 2]})
+
+        with store.lock("spend", timeout=5):
+            with pytest.raises(LookupError):
+                store.rewrite_quarantine("spend", doubled)
+            assert amounts() == [2.0, 2.0, 3.0]
+            assert store.rewrite_quarantine("spend", lambda rows: other) == 3
+            assert store.rewrite_quarantine("spend", lambda rows: None) == 0
+        assert amounts() == [9.0, 9.0, 9.0]
+        assert store.quarantined("others")[0].arrow.equals(first.arrow)
+        with store.lock("nobody", timeout=5):
+            assert store.rewrite_quarantine("nobody", lambda rows: other) == 0
+        assert (store.quarantined("nobody"), store.verify()) == ((), ())
+
     def test_one_writer_at_a_time(self, store: OfflineStore, open_store: Callable[[], OfflineStore]) -> None:
         """A second thread, through the same store or another, is told so; other groups are free."""
         outcomes: list[str] = []

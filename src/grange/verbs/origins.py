@@ -7,15 +7,18 @@ everything that its source takes: code is not looked into to find out who may se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from grange.definitions.catalog import Catalog
+from grange.definitions.expression_nodes import Call, Node, columns_of, write
 from grange.definitions.feature_group import FeatureGroup
 from grange.definitions.sources import DerivedSource
 from grange.errors import CorruptStoreError, UnknownVersionError
 from grange.plan.bind import Bound, Layout, Request, bind, resolve
+from grange.plan.nodes import Computed
 from grange.ports.datasets import DatasetMeta
 from grange.ports.offline import NEVER_MATERIALIZED, VersionMeta
 from grange.types.aggregates import ROWS
@@ -87,6 +90,80 @@ def origins_of_dataset(parts: Parts, catalog: Catalog, meta: DatasetMeta) -> Mad
     return _named(bound, Ancestry(parts, then), pins)
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A part of a view's filter that is neither AND, OR nor NOT: rows come, or do not, by whether it holds. Equal ones
+    ask the same of the same columns."""
+
+    condition: str
+    """It as text, with the names that columns have in the view."""
+    stored: tuple[tuple[str, str], ...]
+    """The stored features that it looks at, itself or by what is computed of them: name, and which one that is."""
+    computed: tuple[Computed, ...]
+    """What is computed for it."""
+    origins: tuple[Origin, ...]
+    """Everything that it is made of."""
+    is_brought: bool
+    """Whether it looks at something that the request brings, too: a column of the spine, a request column; or at stored
+    features that are found by different keys, for then the request chooses which of them meet."""
+
+
+def comparisons(
+    parts: Parts, catalog: Catalog, features: Any, *, ancestry: Ancestry | None = None
+) -> tuple[Comparison, ...]:
+    """What decides which rows of history a view has; nothing where it has no filter.
+
+    Args:
+        parts: the opened backends.
+        catalog: the definitions.
+        features: what is asked for; a list of references has no filter.
+        ancestry: of this catalog, where there is one already.
+
+    Raises:
+        what `origins` does.
+    """
+    asked = resolve(catalog, features)
+    if not asked.filter:
+        return ()
+    from grange.definitions.expressions import parse_condition
+
+    pins = _pins(parts, asked)
+    bound = bind(catalog, asked, _layouts(pins), labels=True, full_feature_names=False)
+    named = _named(bound, ancestry or Ancestry(parts, catalog), pins)
+    made_of = {name.removeprefix("\0"): of for name, of in named.items()}
+    whole = parse_condition(asked.filter, what=f"{asked.name}: filter")
+    return tuple(_comparison(bound, made_of, part) for part in _compared(whole.root))
+
+
+def _compared(node: Node) -> Iterator[Node]:
+    if isinstance(node, Call) and node.function in ("and", "or", "not"):
+        for part in node.arguments:
+            yield from _compared(part)
+    else:
+        yield node
+
+
+def _comparison(bound: Bound, made_of: MadeOf, part: Node) -> Comparison:
+    stored = {item.name: item for item in bound.features}
+    computed = {name: item for item in bound.computed for name, _ in item.outputs}
+    columns = [bound.names[name][0] if name in bound.names else name for name in columns_of(part)]
+    seen: dict[str, None] = {}
+    waiting = list(columns)
+    while waiting:
+        name = waiting.pop()
+        if name not in seen and name in computed:
+            waiting += [each for _, each, _ in computed[name].inputs]
+        seen[name] = None
+    looked_up = {frozenset(column for column, _ in stored[name].keys) for name in seen if name in stored}
+    return Comparison(
+        write(part),
+        tuple((name, str(stored[name])) for name in seen if name in stored),
+        tuple(item for item in bound.computed if any(name in seen for name, _ in item.outputs)),
+        tuple(dict.fromkeys(origin for name in columns for origin in made_of.get(name, ()))),
+        len(looked_up) > 1 or any(name not in stored and name not in computed for name in seen),
+    )
+
+
 def groups_asked(catalog: Catalog, features: Any, *, labels: bool) -> tuple[str, ...]:
     """The feature groups that a request names, itself or by the views that it names. Raises as `origins`."""
     asked = resolve(catalog, features)
@@ -100,11 +177,14 @@ class Ancestry:
     Args:
         parts: the opened backends: a pinned version of a parent has columns of its own.
         catalog: the definitions.
+        opened: those of the groups whose columns are not known yet. What is derived of one is taken to be made of all
+            that its parents have.
     """
 
-    def __init__(self, parts: Parts, catalog: Catalog) -> None:
+    def __init__(self, parts: Parts, catalog: Catalog, opened: Set[str] = frozenset()) -> None:
         self._parts = parts
         self._catalog = catalog
+        self._opened = opened
         self._made_of: dict[str, MadeOf] = {}
 
     def of(self, group: str, feature: str = "") -> tuple[Origin, ...]:
@@ -136,6 +216,22 @@ class Ancestry:
             return self.of(meta.name, feature)
         return tuple(dict.fromkeys((*self.of(meta.name, feature), *self._everything(recorded))))
 
+    def of_groups(self, groups: Iterable[str]) -> tuple[Origin, ...]:
+        """All that some groups have, and what it is made of."""
+        return tuple(dict.fromkeys(self._everything(groups)))
+
+    def of_rows(self, group: str) -> tuple[Origin, ...]:
+        """What decides which rows a derived group has of those that its parents have: what its filter looks at; with a
+        transform, all that its source takes."""
+        definition = self._catalog.groups[group]
+        assert isinstance(definition.source, DerivedSource)
+        if self._is_of_opened(definition):
+            decides = definition.transform is not None or definition.source.filter
+            return self.of_groups(self._parents(group)) if decides else ()
+        raw = self._raw(definition)
+        deciding = raw if definition.transform is not None else _conditions(definition.source.filter)
+        return tuple(dict.fromkeys(origin for column in deciding for origin in raw.get(column, ())))
+
     def _parents(self, group: str) -> tuple[str, ...]:
         found = self._catalog.groups.get(group)
         return () if found is None else parents_of(found)
@@ -145,15 +241,23 @@ class Ancestry:
         known = self._made_of.get(group)
         if known is None:
             definition = self._catalog.groups[group]
-            is_derived = isinstance(definition.source, DerivedSource)
-            known = self._made_of[group] = dict(self._derived(definition)) if is_derived else {}
+            is_told = isinstance(definition.source, DerivedSource) and not self._is_of_opened(definition)
+            known = self._made_of[group] = dict(self._derived(definition)) if is_told else {}
         return known
 
-    def _derived(self, group: FeatureGroup) -> Iterator[tuple[str, tuple[Origin, ...]]]:
+    def _is_of_opened(self, group: FeatureGroup) -> bool:
+        """Whether a parent of a group has columns that are not known yet."""
+        return not self._opened.isdisjoint(parents_of(group))
+
+    def _raw(self, group: FeatureGroup) -> MadeOf:
+        """By column that a derived group takes of its parents, what that is made of."""
         asked = request_of(self._catalog, group)
         pins = _pins(self._parts, asked)
         bound = bind(self._catalog, asked, _layouts(pins), labels=False, full_feature_names=False)
-        raw = _named(bound, self, pins)
+        return _named(bound, self, pins)
+
+    def _derived(self, group: FeatureGroup) -> Iterator[tuple[str, tuple[Origin, ...]]]:
+        raw = self._raw(group)
         every = tuple(dict.fromkeys(origin for made_of in raw.values() for origin in made_of))
         columns = dict.fromkeys((*group.schema.names, *group.features().names))
         if group.transform is not None:
@@ -175,6 +279,8 @@ class Ancestry:
                 stored = layout_of(self._parts.offline.meta(name)).features.names
             for feature in dict.fromkeys(("", *own, *stored)):
                 yield from self.of(name, feature)
+            if name in self._opened:  # it will have others, made of anything that its parents have
+                yield from self._everything(self._parents(name))
 
 
 _Pins = dict[tuple[str, str | None], VersionMeta]

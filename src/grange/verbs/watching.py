@@ -233,10 +233,10 @@ class _Refresher:
 
     def _pause(self) -> float:
         """Seconds until the next look: servers that were started together do not look together."""
-        from random import uniform
+        from random import Random
 
         longest = max(self._every, LONGEST_PAUSE)
-        return min(self._every * 2.0 ** min(self._failures, 30), longest) * uniform(0.9, 1.1)
+        return min(self._every * 2.0 ** min(self._failures, 30), longest) * Random().uniform(0.9, 1.1)
 
     def _look(self, definitions: LiveDefinitions) -> None:
         try:

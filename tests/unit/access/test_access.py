@@ -239,3 +239,14 @@ def test_permissions_are_asked_for_by_name(gate: Gate) -> None:
         narrow.check(Permission.MATERIALIZE, "spend")
     with pytest.raises(ForbiddenError):
         narrow.check(Permission.MATERIALIZE)
+
+
+def test_what_is_read_and_not_shown_is_not_in_an_answer(gate: Gate, security: Security) -> None:
+    """A masked feature of which only an on-demand one is asked for: that is masked, and the other has no column."""
+    twice = gr.Transformation("twice", sql={"twice": "amount * 2"}, inputs=["amount"], outputs={"twice": "float64"})
+    gate.store.apply(spend_group(tags={"pii": "no"}, on_demand=[twice]))
+    policy(security, "mask", "feature:spend:amount")
+    found = gate.access(principal()).get_online_features(["spend:visits", "spend:twice"], ROWS)
+    assert found.to_dicts()[0] == {"user_id": "u1", "visits": 3, "twice": None}
+    assert "amount" not in found.to_dicts()[1]
+    assert found.to_arrow().column_names == ["user_id", "visits", "twice"]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +213,38 @@ def test_no_space_at_any_step_of_publish(
         assert act(after).version == "1.0.1"
         after.verify(repair=True)
         assert after.verify() == ()
+
+
+def set_aside(store: ParquetStore) -> None:
+    """Rows of three calls in quarantine."""
+    for amount in (1.0, 2.0, 3.0):
+        store.quarantine("spend", Rows.of({"amount": [amount]}), now=NOW)
+
+
+def replaced(store: ParquetStore) -> int:
+    """Each of them negative instead, unless it is already."""
+
+    def negative(rows: Rows) -> Rows | None:
+        (amount,) = rows.arrow.column("amount").to_pylist()
+        return Rows.of({"amount": [-amount]}) if amount > 0 else None
+
+    with store.lock("spend", timeout=5):
+        return store.rewrite_quarantine("spend", negative)
+
+
+@pytest.mark.parametrize("error", [Crash, full], ids=["crash", "full disk"])
+def test_quarantined_rows_are_whole_while_they_are_replaced(tmp_path: Path, error: Callable[[], BaseException]) -> None:
+    """The old rows of a call or the new ones, never neither; the same again does the rest."""
+    for step, root, store in cases(tmp_path, set_aside, replaced):
+        # what fails while it is cleared up is no failure of what was done
+        with failing(step, error, once=False), suppress(Crash, StorageFullError, StoreUnavailableError):
+            replaced(store)
+        after = ParquetStore(root)
+        kept = [rows.arrow.column("amount").to_pylist()[0] for rows in after.quarantined("spend")]
+        assert sorted(map(abs, kept)) == [1.0, 2.0, 3.0], step
+        assert replaced(after) == sum(amount > 0 for amount in kept)
+        after.verify(repair=True)
+        assert after.verify() == () and all(rows.arrow["amount"][0].as_py() < 0 for rows in after.quarantined("spend"))
 
 
 def test_no_space_while_rows_are_written(tmp_path: Path) -> None:

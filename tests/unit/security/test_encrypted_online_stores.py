@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 from tests.contracts.test_online_stores import check, fill, plan_of
 from tests.servers.online import backend_of, online_stores, options_in
 
-from grange.errors import CorruptStoreError, TamperedError
-from grange.ports.online import GroupInfo, OnlineStore
+from grange.errors import ConflictError, CorruptStoreError, TamperedError
+from grange.ports.online import GroupInfo, OnlineBatch, OnlineStore
 from grange.ports.plugins import create
 from grange.security.encryption import EncryptedOnlineStore, Sealer
 from grange.security.encryption.local import KeyRing
@@ -211,3 +212,103 @@ def test_two_threads_learn_one_layout(store: EncryptedOnlineStore) -> None:
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: store.read("user", [key(7)], groups), range(8)))
     assert all(answer == answers[0] for answer in answers) and answers[0][0][7][3] == "SECRET"
+
+
+# -- another key
+
+
+TWO = {"two": bytes(32)}
+BOTH = KeyRing({**TWO, "one": bytes(range(32))})
+
+
+class Held:
+    """Counts how often others were kept out, and lets one of them write before."""
+
+    def __init__(self, *before: Callable[[], object]) -> None:
+        self.times = 0
+        self._before = list(before)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        self.times += 1
+        if self._before:
+            self._before.pop(0)()
+        yield
+
+
+def test_rows_sealed_anew_are_the_same_rows(inner: OnlineStore, store: EncryptedOnlineStore) -> None:
+    """Of all layouts, with their times; those under the primary key stay as they are, byte by byte."""
+    many = 2_500
+    keys = sorted(key(number) for number in range(many))
+    store.write("user", "a", ["x:int64"], OnlineBatch(keys, [5] * many, None, [(number,) for number in range(many)]))
+    store.write("user", "a", ["x:int64", "y:string"], OnlineBatch([keys[7]], [6], [4], [(1, "SECRET")]))
+    before = store.read("user", keys, ["a"])
+    rotated, hold = EncryptedOnlineStore(inner, Sealer(BOTH)), Held()
+    rotated.write("user", "a", ["x:int64"], OnlineBatch([keys[0]], [9], None, [(0,)]))
+    assert (rotated.reseal_rows("user", "a", hold), hold.times) == (many - 1, 4)
+    kept = inner.read("user", keys, ["a"])
+    assert (rotated.reseal_rows("user", "a", Held()), inner.read("user", keys, ["a"])) == (0, kept)
+    alone = EncryptedOnlineStore(inner, Sealer(KeyRing(TWO)))
+    found = alone.read("user", keys, ["a"])
+    assert [rows[0][1:] for rows in found[1:] if rows[0]] == [rows[0][1:] for rows in before[1:] if rows[0]]
+    assert [alone.layout(rows[0][0]) for rows in found if rows[0]][6:8] == [("x:int64",), ("x:int64", "y:string")]
+    assert rotated.reseal_rows("user", "nothing", Held()) == 0
+
+
+def test_what_others_write_meanwhile_stays(inner: OnlineStore, store: EncryptedOnlineStore) -> None:
+    """A row is never put in the place of a newer one."""
+    keys = [key(number) for number in range(1500)]
+
+    def put_all(value: str, time: int) -> None:
+        store.write("user", "a", ["x:string"], OnlineBatch(keys, [time] * 1500, None, [(value,)] * 1500))
+
+    put_all("older", 1)
+    rotated = EncryptedOnlineStore(inner, Sealer(BOTH))
+    assert rotated.reseal_rows("user", "a", Held(lambda: None, lambda: put_all("newer", 2))) == 1500
+    assert rotated.reseal_rows("user", "a", Held()) == 1000, "of what was written behind it"
+    alone = EncryptedOnlineStore(inner, Sealer(KeyRing(TWO)))
+    assert {row[3] for rows in alone.read("user", keys, ["a"]) for row in rows if row} == {"newer"}
+
+
+@pytest.mark.parametrize("often", [2, 9])
+def test_where_all_rows_are_replaced_meanwhile_it_begins_again(
+    inner: OnlineStore, store: EncryptedOnlineStore, often: int
+) -> None:
+    put(store)
+
+    class Replaced:
+        left = often
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(inner, name)
+
+        def rows(self, space: str, group: str, after: bytes | None, limit: int) -> list[Any]:
+            if after is not None and self.left:
+                self.left -= 1
+                put(store, time=often)
+                raise ConflictError("the rows were replaced")
+            return inner.rows(space, group, after, limit)
+
+    rotated = EncryptedOnlineStore(cast("OnlineStore", Replaced()), Sealer(BOTH))
+    if often > 5:
+        with pytest.raises(ConflictError):
+            rotated.reseal_rows("user", "a", Held())
+        return
+    assert rotated.reseal_rows("user", "a", Held()) == 3
+    alone = EncryptedOnlineStore(inner, Sealer(KeyRing(TWO)))
+    assert stored(alone, "user", key(1), "a") == (2, None, {"x:string": "SECRET"})
+
+
+def test_nothing_that_was_changed_is_sealed_anew(inner: OnlineStore, store: EncryptedOnlineStore) -> None:
+    put(store)
+    ((row,),) = inner.read("user", [key(1)], ["a"])
+    assert row is not None
+    inner.write("user", "b", inner.layout(row[0]), OnlineBatch([key(1)], [1], None, [tuple(row[3:])]))
+    with pytest.raises(TamperedError):
+        EncryptedOnlineStore(inner, Sealer(BOTH)).reseal_rows("user", "b", Held())
+    inner.write("user", "c", ["x:string"], batch((key(1), 1, None, ("clear",))))
+    with pytest.raises(TamperedError):
+        EncryptedOnlineStore(inner, Sealer(BOTH)).reseal_rows("user", "c", Held())
+    assert EncryptedOnlineStore(inner, Sealer(BOTH), allow_clear=True).reseal_rows("user", "c", Held()) == 1
+    alone = EncryptedOnlineStore(inner, Sealer(KeyRing(TWO)))
+    assert stored(alone, "user", key(1), "c") == (1, None, {"x:string": "clear"})

@@ -36,6 +36,7 @@ from grange.http.compat.places import check_data_path
 from grange.http.dependencies import Asking, Jobs, Now
 from grange.http.limits import MAX_FEATURES
 from grange.http.pages import USUAL, Cursor, Limit, Page, paged
+from grange.http.places import told
 from grange.http.resources.exports import DESTINATION, FOLDER
 from grange.http.resources.working import RESPONSES, Wait, started
 from grange.http.routing import needs, resources
@@ -226,7 +227,7 @@ def list_exports(
         Page(limit, cursor),
         key=lambda item: (len(item.id), item.id),
         of=f"ai exports {name} {status}",
-        show=lambda item: {"export_id": item.id, "feature_set": item.name, **item.to_dict()},
+        show=lambda item: {"export_id": item.id, "feature_set": item.name, **told(item.to_dict())},
         descending=True,
     )
     return reply({"exports": page["items"], "next": page["next"]})

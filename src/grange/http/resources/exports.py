@@ -12,6 +12,7 @@ from grange.http.answers import reply
 from grange.http.bodies import Body, Column, Line, Name, Version
 from grange.http.dependencies import Asking, Jobs, project_store
 from grange.http.pages import Cursor, Limit, Page, paged
+from grange.http.places import told
 from grange.http.resources.working import RESPONSES, Wait, started
 from grange.http.routing import needs, resources
 from grange.http.rows import Upload, rows_body, take_options, upload
@@ -65,7 +66,7 @@ def list_exports(
     found = [item for item in every if may(Permission.READ_DEFINITIONS, item.name)]
     return reply(
         paged(found, Page(limit, cursor), key=lambda item: (len(item.id), item.id), of=f"exports {what} {status}",
-              show=lambda item: item.to_dict(), descending=True)
+              show=lambda item: told(item.to_dict()), descending=True)
     )  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def info(asking: Asking, id: Annotated[str, Path(pattern=r"^export-[0-9]{1,18}$"
     """What was written where, from which versions, and how it ended."""
     found = project_store(asking).export_info(id)
     asking.access.check(Permission.READ_DEFINITIONS, found.name)
-    return reply(found.to_dict())
+    return reply(told(found.to_dict()))
 
 
 ROUTERS = (router,)

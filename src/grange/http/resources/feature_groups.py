@@ -13,6 +13,7 @@ from grange.http.answers import reply, table_reply, wants_arrow
 from grange.http.bodies import Body, Column, Line, Name, Version
 from grange.http.dependencies import Asking, Jobs, project_store
 from grange.http.pages import Cursor, Limit, Page, paged
+from grange.http.places import inspected, relative
 from grange.http.resources.working import RESPONSES, Wait, started
 from grange.http.routing import needs, resources
 from grange.http.rows import Upload, rows_body, upload
@@ -75,7 +76,7 @@ def state(asking: Asking, name: GroupName, version: VersionQuery = None) -> Resp
     """Its definition, versions, stored rows, online state, runs and uses."""
     with asking.access.reading(Permission.READ_DEFINITIONS, name) as store:
         store.catalog.group(name.partition("@")[0])
-        return reply(store.inspect(name, version=version))
+        return reply(inspected(store.inspect(name, version=version)))
 
 
 @router.get("/{name}/versions", summary="List versions", operation_id="list_versions",
@@ -223,7 +224,7 @@ def plan_materialize(asking: Asking, name: GroupName, version: VersionQuery = No
 def explain(asking: Asking, name: GroupName, start: Moment = None, end: Moment = None) -> Response:
     """What materializing would do, as an indented tree."""
     with asking.access.reading(Permission.READ_DEFINITIONS, name) as store:
-        return reply({"text": store.explain_materialize(name, start=start, end=end)})
+        return reply({"text": relative(store.explain_materialize(name, start=start, end=end))})
 
 
 @router.post("/{name}/rollback", summary="Roll back", operation_id="rollback_feature_group",

@@ -11,6 +11,7 @@ from grange.definitions.references import as_selection
 from grange.http.answers import reply, table_reply, wants_arrow
 from grange.http.bodies import Body, Name, SelectionBody, Selections
 from grange.http.dependencies import Asking, project_store
+from grange.http.places import relative
 from grange.http.resources.definitions import DefinitionName
 from grange.http.resources.feature_groups import Moment
 from grange.http.routing import needs, resources
@@ -72,7 +73,7 @@ def explain_online(asking: Asking, body: ExplainBody) -> Response:
     if isinstance(body.features, list):
         features = [_selection(item) for item in body.features]
     with asking.access.reading(Permission.READ_DEFINITIONS) as store:
-        return reply({"text": store.explain_online(features, full_feature_names=body.full_feature_names)})
+        return reply({"text": relative(store.explain_online(features, full_feature_names=body.full_feature_names))})
 
 
 def _selection(item: str | SelectionBody) -> object:

@@ -12,6 +12,7 @@ from grange.errors import ForbiddenError, RefusedError
 from grange.http.answers import arrow_reply, reply, wants_arrow
 from grange.http.dependencies import Asking, Now, project_store
 from grange.http.pages import Cursor, Limit, Page, paged
+from grange.http.places import told
 from grange.http.resources.working import Wait, owns_job, patience, read_of, sees_job, shown_job
 from grange.http.routing import needs, resources
 from grange.jobs import JobResults, documents_of, job_info, jobs, request_stop
@@ -80,7 +81,7 @@ def logs(asking: Asking, now: Now, id: JobId) -> Response:
     job = job_info(documents_of(project_store(asking)), id, now=now)
     if not sees_job(asking, job):
         raise ForbiddenError(f"the log of {id} is for who started it, and for operators")
-    return reply({"id": id, "items": [line.to_dict() for line in job.lines]})
+    return reply({"id": id, "items": told([line.to_dict() for line in job.lines])})
 
 
 @router.get("/{id}/rows", summary="Rows that a job left behind", operation_id="get_job_rows",

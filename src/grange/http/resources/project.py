@@ -22,6 +22,7 @@ from grange.http.bodies import (
 )
 from grange.http.dependencies import Asking, Jobs, project_store
 from grange.http.etags import etag, not_modified
+from grange.http.places import inspected
 from grange.http.resources.feature_groups import PINNED, GroupName, VersionQuery
 from grange.http.resources.working import RESPONSES, Wait, started
 from grange.http.routing import needs, resources
@@ -177,10 +178,7 @@ async def verify(asking: Asking, jobs: Jobs, body: VerifyBody | None = None, wai
         permission = Permission.DELETE if given.repair else Permission.MANAGE_JOBS
         with access.writing(permission, "verify", *names, details={"repair": given.repair}) as store:
             found = store.verify(given.group, repair=given.repair)
-            root = f"{store.project}/"
-        items = [
-            {"path": each.path.removeprefix(root), "problem": each.problem, "removed": each.removed} for each in found
-        ]
+        items = [{"path": each.path, "problem": each.problem, "removed": each.removed} for each in found]
         return JobOutcome({"items": items})
 
     await run_in_threadpool(check)
@@ -210,7 +208,7 @@ def verify_online(asking: Asking, body: VerifyOnlineBody | None = None) -> Respo
 def inspect(asking: Asking, name: GroupName, version: VersionQuery = None) -> Response:
     """Of a feature group, feature view or entity: its definition, and of a group what is stored, run and used."""
     with asking.access.reading(Permission.READ_DEFINITIONS, name) as store:
-        return reply(store.inspect(name, version=version))
+        return reply(inspected(store.inspect(name, version=version)))
 
 
 def _definitions(asking: Caller, body: DefinitionsBody) -> list[Definition]:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from grange.errors import CorruptStoreError
 from grange.http.answers import reply
 from grange.http.dependencies import project_store
+from grange.http.places import job_as_told
 from grange.http.routing import PREFIX
 from grange.security.principals import Permission
 
@@ -133,8 +134,8 @@ def job_reply(job: Job, record: Mapping[str, Any], taken: Mapping[str, Any]) -> 
 
 
 def job_record(job: Job, *, lines: bool = False) -> dict[str, Any]:
-    """A job as answers have it; where it runs is nobody's business."""
-    data = job.to_dict(lines=lines)
+    """A job as answers have it; where it runs, and where the server's files lie, is nobody's business."""
+    data: dict[str, Any] = job_as_told(job.to_dict(lines=lines))
     del data["process"], data["owner"], data["read"]
     rows = f"{PREFIX}/jobs/{job.id}/rows" if job.has_rows else None
     return data | {"rows_url": rows, "logs_url": f"{PREFIX}/jobs/{job.id}/logs"}

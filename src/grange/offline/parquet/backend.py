@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -303,15 +304,31 @@ class ParquetStore:
     def quarantine(self, group: str, rows: Rows, *, now: dt.datetime) -> str:
         """See `OfflineStore.quarantine`. Returns the path of a new Parquet file."""
         path = self._layout.quarantine(group) / layout.quarantine_name(to_utc(now))
-        with self._files.writing(str(path)):
-            self._files.put(path, functools.partial(pq.write_table, rows.arrow, compression=self._compression))
+        self._put_quarantined(path, rows)
         return str(path)
 
     def quarantined(self, group: str) -> tuple[Rows, ...]:
         """See `OfflineStore.quarantined`."""
+        return tuple(map(self._quarantined, self._quarantine_files(group)))
+
+    def rewrite_quarantine(self, group: str, change: Callable[[Rows], Rows | None]) -> int:
+        """See `OfflineStore.rewrite_quarantine`. A file of a call keeps its name, and is replaced whole."""
+        count = 0
+        for path in self._quarantine_files(group):
+            rows = change(self._quarantined(path))
+            if rows is not None:
+                self._put_quarantined(path, rows)
+                count += 1
+        return count
+
+    def _put_quarantined(self, path: FilePath, rows: Rows) -> None:
+        with self._files.writing(str(path)):
+            self._files.put(path, functools.partial(pq.write_table, rows.arrow, compression=self._compression))
+
+    def _quarantine_files(self, group: str) -> list[FilePath]:
+        """The files of rows kept apart, oldest first."""
         folder = self._layout.quarantine(group)
-        found = [name for name in self._files.names(folder) if not layout.is_unfinished(name)]
-        return tuple(self._quarantined(folder / name) for name in sorted(found))
+        return [folder / name for name in sorted(self._files.names(folder)) if not layout.is_unfinished(name)]
 
     def _quarantined(self, path: FilePath) -> Rows:
         (local,) = self._files.local([(path, "")], fresh=True)

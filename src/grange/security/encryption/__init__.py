@@ -7,7 +7,7 @@ invented: AES-256-GCM, HKDF, AES key wrap, and the STREAM construction for files
 from grange.security.encryption.files import open_file, open_stream, seal_file, seal_stream
 from grange.security.encryption.online import EncryptedOnlineStore
 from grange.security.encryption.references import sealer_from
-from grange.security.encryption.rows import open_rows, seal_rows
+from grange.security.encryption.rows import open_rows, reseal_rows, seal_rows
 from grange.security.encryption.sealer import KeyService, Sealer
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "open_file",
     "open_rows",
     "open_stream",
+    "reseal_rows",
     "seal_file",
     "seal_rows",
     "seal_stream",

@@ -72,13 +72,27 @@ def reseal_file(path: Path, sealer: Sealer, context: bytes) -> bool:
 
     Its content is never in clear on the disk.
     """
-    files = sealer.for_purpose(_PURPOSE)
     with path.open("rb") as file:
-        if not files.is_outdated_header(_header(file)):
+        if not is_outdated(file, sealer):
             return False
     with path.open("rb") as old, _replacing(path) as new:
-        _write(new, _sealed(_opened(old, sealer, context), sealer, context))
+        reseal_stream(old, new, sealer, context)
     return True
+
+
+def reseal_stream(old: BinaryIO, new: BinaryIO, sealer: Sealer, context: bytes) -> int:
+    """Seal what `seal_stream` wrote under the key that is primary now; returns how many bytes were written. Keep
+    nothing of it unless this returns. Raises what `open_stream` does."""
+    return _write(new, _sealed(_opened(old, sealer, context), sealer, context))
+
+
+def is_outdated(sealed: BinaryIO, sealer: Sealer) -> bool:
+    """Whether what `seal_stream` wrote is under a key that is no longer the primary one. Reads its beginning.
+
+    Raises:
+        TamperedError: it is nothing that was sealed.
+    """
+    return sealer.for_purpose(_PURPOSE).is_outdated_header(_header(sealed))
 
 
 def is_sealed(path: Path) -> bool:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from grange.errors import CorruptStoreError
+from grange.errors import ConflictError, CorruptStoreError
 from grange.ports.online import (
     CREATED,
     EVENT,
@@ -38,6 +39,9 @@ T = TypeVar("T")
 
 _SEALED: Final = "sealed:"
 """How the one column of a sealed layout begins in the inner store; the real columns follow, as JSON."""
+_PAGE: Final = 1_000
+"""Rows that are sealed anew at a time."""
+_ATTEMPTS: Final = 5
 _times: Final = struct.Struct("<q?q").pack
 """Event time, whether there is a created time, created time."""
 
@@ -135,6 +139,56 @@ class EncryptedOnlineStore:
     def drop(self, key_space: str, group: str) -> None:
         """Remove a group's rows and cells. See `OnlineStore.drop`."""
         self._inner.drop(key_space, group)
+
+    def reseal_rows(self, key_space: str, group: str, hold: Callable[[], AbstractContextManager[object]]) -> int:
+        """Seal a group's rows under the key that is primary now: those that are under another, and those in clear
+        where they may be. Returns how many were.
+
+        Values, times and layouts stay. After a crash some are under the one key and some under the other, and the same
+        again does the rest.
+
+        Args:
+            key_space: where the group lies.
+            group: the feature group.
+            hold: keeps others from writing the group, while some rows are read and written again.
+
+        Raises:
+            ConflictError: others replace the rows again and again.
+            and what `rows` and `write` do.
+        """
+        count, after, left = 0, None, _ATTEMPTS
+        while True:
+            with hold():
+                try:
+                    page = self._inner.rows(key_space, group, after, _PAGE)
+                except ConflictError:  # all rows were replaced meanwhile: begin again
+                    left -= 1
+                    if not left:
+                        raise
+                    after = None
+                    continue
+                count += self._reseal(key_space, group, page)
+            if not page:
+                return count
+            after = page[-1][0]
+
+    def _reseal(self, key_space: str, group: str, page: Sequence[tuple[bytes, StoredRow]]) -> int:
+        """Write rows of a page again, as far as they are not sealed under the primary key; returns how many."""
+        known = self._contexts_of(key_space, group)
+        chosen: dict[int, list[tuple[bytes, StoredRow]]] = {}
+        for key, row in page:
+            opened = self._opened(row, key, key_space, group, known)
+            if opened is row or self._rows.is_outdated(row[VALUES]):
+                chosen.setdefault(row[LAYOUT], []).append((key, opened))
+        for layout, rows in chosen.items():
+            batch = OnlineBatch(
+                keys=[key for key, _ in rows],
+                event_times=[row[EVENT] for _, row in rows],
+                created_times=[row[CREATED] for _, row in rows],
+                rows=[row[VALUES:] for _, row in rows],
+            )
+            self.write(key_space, group, self.layout(layout), batch)
+        return sum(map(len, chosen.values()))
 
     def info(self) -> tuple[GroupInfo, ...]:
         """What is stored, as it is stored: sealed. See `OnlineStore.info`."""

@@ -10,7 +10,7 @@ import io
 from typing import Final
 
 from grange.frames import Rows
-from grange.security.encryption.files import open_stream, seal_stream
+from grange.security.encryption.files import is_outdated, open_stream, reseal_stream, seal_stream
 from grange.security.encryption.sealer import Sealer, tampered
 
 SEALED: Final = "__sealed"
@@ -33,9 +33,7 @@ def seal_rows(rows: Rows, sealer: Sealer, *, group: str) -> Rows:
         writer.write_table(rows.arrow)
     plain.seek(0)
     seal_stream(plain, sealed, sealer, _context(group))
-    data = sealed.getvalue()
-    pieces = [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
-    return Rows(arrow=pa.table({SEALED: pa.array(pieces, pa.large_binary())}))
+    return _in_pieces(sealed.getvalue())
 
 
 def open_rows(rows: Rows, sealer: Sealer, *, group: str) -> Rows:
@@ -50,13 +48,40 @@ def open_rows(rows: Rows, sealer: Sealer, *, group: str) -> Rows:
 
     if SEALED not in rows.column_names:
         return rows
+    plain = io.BytesIO()
+    open_stream(_whole(rows), plain, sealer, _context(group))
+    with pa.ipc.open_stream(plain.getvalue()) as reader:
+        return Rows(arrow=reader.read_all())
+
+
+def reseal_rows(rows: Rows, sealer: Sealer, *, group: str) -> Rows | None:
+    """Rows sealed under the key that is primary now: those that `seal_rows` sealed under another, and rows in clear,
+    which lie there from before there was a key. None for rows that are sealed under it already.
+
+    Raises what `open_rows` does.
+    """
+    if SEALED not in rows.column_names:
+        return seal_rows(rows, sealer, group=group)
+    old, new = _whole(rows), io.BytesIO()
+    if not is_outdated(old, sealer):
+        return None
+    old.seek(0)
+    reseal_stream(old, new, sealer, _context(group))
+    return _in_pieces(new.getvalue())
+
+
+def _in_pieces(sealed: bytes) -> Rows:
+    import pyarrow as pa
+
+    pieces = [sealed[start : start + PIECE] for start in range(0, len(sealed), PIECE)]
+    return Rows(arrow=pa.table({SEALED: pa.array(pieces, pa.large_binary())}))
+
+
+def _whole(rows: Rows) -> io.BytesIO:
     pieces = rows.arrow.column(SEALED).to_pylist()
     if not all(isinstance(piece, bytes) for piece in pieces):
         raise tampered("a piece of them is missing", "sealed rows")
-    plain = io.BytesIO()
-    open_stream(io.BytesIO(b"".join(pieces)), plain, sealer, _context(group))
-    with pa.ipc.open_stream(plain.getvalue()) as reader:
-        return Rows(arrow=reader.read_all())
+    return io.BytesIO(b"".join(pieces))
 
 
 def _context(group: str) -> bytes:

@@ -16,6 +16,7 @@ from grange.errors import (
 )
 from grange.http.errors import headers_of, status_of
 from grange.http.messages import JSON, Reply
+from grange.http.places import told
 
 _CLASSES: Final[tuple[tuple[type[GrangeError], str], ...]] = (
     (UnknownFeatureGroupError, "FeatureViewNotFoundException"),
@@ -38,7 +39,7 @@ def detail_of(error: GrangeError) -> str:
     name = next(name for kind, name in _CLASSES if isinstance(error, kind))
     if isinstance(error, UnknownPushSourceError):
         name = "PushSourceNotFoundException"
-    detail = {"module": "feast.errors", "class": name, "message": str(error)}
+    detail = {"module": "feast.errors", "class": name, "message": told(str(error))}
     return json.dumps(json.dumps(detail))
 
 
