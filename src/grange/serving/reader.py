@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from grange.serving.window_reader import WindowReader
 
 
-flat: Final = chain.from_iterable
+_flat: Final = chain.from_iterable
 _BEFORE_ALL: Final = -(1 << 80)
 """Earlier than any time."""
 _ONE_ROW: Final = 'get_online_features(features, [{"user_id": 1}])'
@@ -216,10 +216,10 @@ class OnlineFeatures:
             return self.to_dicts()
         if len(self._rows) == 1:
             parts = [group.vector(rows[0], now) for group, rows in zip(reader._groups, self._found, strict=True)]
-            return [record(*echo(self._rows[0]), *flat(parts))]
+            return [record(*echo(self._rows[0]), *_flat(parts))]
         vectors = [group.vectors(found, now) for group, found in zip(reader._groups, self._found, strict=True)]
         parted = zip(*vectors, strict=True) if vectors else repeat((), len(self._rows))
-        return [record(*echo(row), *flat(parts)) for row, parts in zip(self._rows, parted, strict=True)]
+        return [record(*echo(row), *_flat(parts)) for row, parts in zip(self._rows, parted, strict=True)]
 
     def to_arrow(self) -> pa.Table:
         """An Arrow table; every column in the canonical type of its declaration."""
@@ -494,7 +494,7 @@ class _Read:
             if not error.details.get("partly"):
                 raise
         there: dict[bytes | None, StoredRow | None] = {}
-        for key in dict.fromkeys(chain.from_iterable(keys)):
+        for key in dict.fromkeys(_flat(keys)):
             if key is not None:
                 with suppress(StateLostError):
                     ((there[key],),) = store.read(self.key_space, [key], self.groups)

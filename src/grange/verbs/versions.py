@@ -34,8 +34,9 @@ from grange.types import DataType, Schema
 from grange.types.names import parse_version
 from grange.verbs.history import current_layout
 from grange.verbs.materialize import draft_of, load_online
+from grange.verbs.online import lost_groups
 from grange.verbs.parts import Parts
-from grange.verbs.runs import REACHED, STATE, last_load, loaded_rows, reached_online, runs_of, takes_away
+from grange.verbs.runs import REACHED, STATE, last_load, reached_online, runs_of, takes_away
 from grange.verbs.states import OnlineState, held
 
 PinKind = Literal["feature_view", "feature_group", "training_dataset"]
@@ -390,15 +391,10 @@ def _online_findings_of(parts: Parts, group: FeatureGroup, *, is_held: bool) -> 
         if is_held:
             yield from _behind(parts, group)
             yield from _cut_off(parts, group)
-        elif _is_lost(parts, OnlineState.of(group, parts.online_name)):
+        elif lost_groups(parts, [group]):
             yield _lost(parts, group)
     except StateLostError:
         yield _lost(parts, group)
-
-
-def _is_lost(parts: Parts, state: OnlineState) -> bool:
-    """Whether rows were loaded into a state that is not there; what was loaded meanwhile is."""
-    return bool(loaded_rows(parts.registry, state)) and state not in held(parts.online.info(), parts.online_name)
 
 
 def _lost(parts: Parts, group: FeatureGroup) -> Finding:

@@ -232,7 +232,8 @@ class _Refresher:
                 definitions._ended(self)
 
     def _pause(self) -> float:
-        """Seconds until the next look: servers that were started together do not look together."""
+        """Seconds until the next look: servers that were started together do not look together. The program's own
+        random numbers are left alone: whoever seeded them gets those that they expect."""
         from random import Random
 
         longest = max(self._every, LONGEST_PAUSE)
